@@ -1,0 +1,37 @@
+//! The words of Hypercore: the types that every other crate speaks in.
+//!
+//! ```text
+//!   text from people and peers          this crate                what the house passes around
+//!   "web:1"  "0.5"  "256MiB"   --->   parse + validate   --->   ImageReference, CpuMillis, MemoryBytes
+//! ```
+//!
+//! Invariants:
+//! - A value of any type here is valid: the constructor is the check, and deserializing runs it too.
+//! - Nothing here reads a clock, a file, a socket or a random number; those come in as arguments.
+//! - Units stand last in names (`memory_bytes`, `created_at_ms`); limits are named `*_MAX`.
+//!
+//! Reading order: [`id`], [`name`], [`units`], [`image`], [`port`], then [`spec`] which joins them,
+//! then [`lifecycle`] for what can happen to a workload.
+
+pub mod exit;
+pub mod id;
+pub mod image;
+pub mod lifecycle;
+pub mod limits;
+pub mod name;
+pub mod port;
+pub mod spec;
+pub mod timestamp;
+pub mod units;
+
+mod text;
+
+pub use exit::ExitStatus;
+pub use id::{Attempt, NodeId, WorkloadId};
+pub use image::{Digest, ImageReference};
+pub use lifecycle::WorkloadStatus;
+pub use name::WorkloadName;
+pub use port::{PortMapping, PortProtocol};
+pub use spec::{Isolation, WorkloadSpec};
+pub use timestamp::Timestamp;
+pub use units::{CpuMillis, MemoryBytes};

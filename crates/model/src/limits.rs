@@ -1,0 +1,36 @@
+//! Upper bounds of everything a person or a peer can hand in. Only numbers live here.
+
+/// Longest workload name, in bytes: one DNS label (RFC 1035 §2.3.4), because names become host names.
+pub const NAME_LEN_MAX: usize = 63;
+/// Longest image reference, in bytes.
+pub const IMAGE_REFERENCE_LEN_MAX: usize = 512;
+/// Most environment variables of one workload.
+pub const ENV_COUNT_MAX: usize = 1024;
+/// Longest single environment variable (`KEY=VALUE`), in bytes: Linux's `MAX_ARG_STRLEN`.
+pub const ENV_LEN_MAX: usize = 128 * 1024;
+/// Most arguments of one command line.
+pub const ARGV_COUNT_MAX: usize = 4096;
+/// Longest single argument, in bytes: Linux's `MAX_ARG_STRLEN`.
+pub const ARG_LEN_MAX: usize = 128 * 1024;
+/// Most published ports of one workload.
+pub const PORTS_COUNT_MAX: usize = 256;
+/// Most labels of one workload.
+pub const LABELS_COUNT_MAX: usize = 64;
+/// Longest label key or value, in bytes.
+pub const LABEL_LEN_MAX: usize = 256;
+/// Least CPU one can ask for, in thousandths of a CPU: below 1% the kernel's CFS period gets no whole slice.
+pub const CPU_MILLIS_MIN: u32 = 10;
+/// Most CPU one can ask for, in thousandths of a CPU.
+pub const CPU_MILLIS_MAX: u32 = 1024 * 1000;
+/// Least memory limit, in bytes: below this runc-class runtimes can't start a process inside the limit.
+pub const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
+/// Most memory one can ask for, in bytes.
+pub const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024 * 1024;
+/// Most processes in one workload.
+pub const PIDS_MAX: u32 = 4_194_304;
+/// Processes a workload may have when nothing else was asked for.
+pub const PIDS_DEFAULT: u32 = 4096;
+
+const _: () = assert!(CPU_MILLIS_MIN < CPU_MILLIS_MAX);
+const _: () = assert!(MEMORY_BYTES_MIN < MEMORY_BYTES_MAX);
+const _: () = assert!(PIDS_DEFAULT <= PIDS_MAX);

@@ -1,0 +1,308 @@
+//! What somebody asked to run. A [`WorkloadSpec`] is checked as a whole by [`WorkloadSpec::validate`].
+//! It refuses to know how: bundles, cgroups and networks are the runtime's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    image::ImageReference,
+    limits::{
+        ARG_LEN_MAX, ARGV_COUNT_MAX, ENV_COUNT_MAX, ENV_LEN_MAX, LABEL_LEN_MAX, LABELS_COUNT_MAX,
+        PIDS_DEFAULT, PIDS_MAX, PORTS_COUNT_MAX,
+    },
+    name::WorkloadName,
+    port::PortMapping,
+    units::{CpuMillis, MemoryBytes},
+};
+
+/// What stands between a workload and its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Linux namespaces, cgroups, capabilities and seccomp.
+    #[default]
+    Container,
+    /// A virtual machine of its own.
+    MicroVm,
+}
+
+impl Isolation {
+    /// `container` or `microvm`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::MicroVm => "microvm",
+        }
+    }
+}
+
+/// One thing wrong with a spec. All of them are reported together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A list has too many entries.
+    #[error("{what}: {count} entries are too many; at most {max} are allowed")]
+    TooMany {
+        /// Which list.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A text is too long.
+    #[error("{what} is {len} bytes long; at most {max} are allowed")]
+    TooLong {
+        /// Which text.
+        what: String,
+        /// Its length in bytes.
+        len: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// A text has a NUL byte, which no Linux process can be given.
+    #[error("{0} has a NUL byte in it")]
+    Nul(String),
+    /// An environment variable without a key, or a key with `=`.
+    #[error("`{0}` is not an environment variable's name")]
+    EnvKey(String),
+    /// A label key that is empty or has control characters.
+    #[error("`{0}` is not a label key: it must not be empty or have control characters")]
+    LabelKey(String),
+    /// The same host port twice.
+    #[error("host port {0} is published twice")]
+    PortTwice(u16),
+    /// A process limit outside its range.
+    #[error("a limit of {0} processes is out of range: at least 1, at most {PIDS_MAX}")]
+    Pids(u32),
+    /// A working directory that isn't absolute.
+    #[error("the working directory `{0}` must be an absolute path")]
+    Workdir(String),
+    /// An entrypoint without a program.
+    #[error("the entrypoint is given but empty")]
+    Entrypoint,
+}
+
+/// What somebody asked to run. Fields that are `None` or empty take the image's own value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadSpec {
+    /// The image to run.
+    pub image: ImageReference,
+    /// A name, unique on the cluster while the workload exists.
+    #[serde(default)]
+    pub name: Option<WorkloadName>,
+    /// Container or microVM.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// Replaces the image's entrypoint; then the image's own arguments are dropped too, as docker does.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's arguments (`Cmd`) when not empty.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Added to the image's environment; same keys replace.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// `user[:group]`, by name or number.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Working directory inside, absolute.
+    #[serde(default)]
+    pub workdir: Option<String>,
+    /// Host name inside; the name, or else the short id, when not given.
+    #[serde(default)]
+    pub hostname: Option<WorkloadName>,
+    /// Ports to publish on the node.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// CPU limit; `None` is unlimited.
+    #[serde(default)]
+    pub cpu: Option<CpuMillis>,
+    /// Memory limit; `None` is unlimited.
+    #[serde(default)]
+    pub memory: Option<MemoryBytes>,
+    /// Most processes and threads.
+    #[serde(default = "pids_default")]
+    pub pids_max: u32,
+    /// Give the first process a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Keep the first process's standard input open for `attach` and `run -i`.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// Remove the workload when it has ended.
+    #[serde(default)]
+    pub remove_on_exit: bool,
+    /// Free-form marks for people and policies.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+const fn pids_default() -> u32 {
+    PIDS_DEFAULT
+}
+
+impl WorkloadSpec {
+    /// A spec with nothing but an image: everything else as the image says, or unlimited.
+    #[must_use]
+    pub fn of_image(image: ImageReference) -> Self {
+        Self {
+            image,
+            name: None,
+            isolation: Isolation::Container,
+            entrypoint: None,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            user: None,
+            workdir: None,
+            hostname: None,
+            ports: Vec::new(),
+            cpu: None,
+            memory: None,
+            pids_max: PIDS_DEFAULT,
+            tty: false,
+            stdin_open: false,
+            remove_on_exit: false,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Checks everything that the types of the fields don't already promise.
+    ///
+    /// # Errors
+    /// Every mistake found, not just the first.
+    pub fn validate(&self) -> Result<(), Vec<SpecError>> {
+        let mut errors = Vec::new();
+        self.check_argv(&mut errors);
+        self.check_env(&mut errors);
+        self.check_labels(&mut errors);
+        self.check_ports(&mut errors);
+        if !(1..=PIDS_MAX).contains(&self.pids_max) {
+            errors.push(SpecError::Pids(self.pids_max));
+        }
+        if let Some(workdir) = &self.workdir {
+            if !workdir.starts_with('/') {
+                errors.push(SpecError::Workdir(workdir.clone()));
+            }
+            check_text("the working directory", workdir, ARG_LEN_MAX, &mut errors);
+        }
+        if let Some(user) = &self.user {
+            check_text("the user", user, LABEL_LEN_MAX, &mut errors);
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn check_argv(&self, errors: &mut Vec<SpecError>) {
+        let entrypoint = self.entrypoint.as_deref();
+        if entrypoint.is_some_and(|argv| argv.first().is_none_or(String::is_empty)) {
+            errors.push(SpecError::Entrypoint);
+        }
+        for (what, argv) in [("entrypoint", entrypoint.unwrap_or_default()), ("command", &self.command)] {
+            check_count(what, argv.len(), ARGV_COUNT_MAX, errors);
+            for (index, arg) in argv.iter().enumerate() {
+                check_text(&format!("{what} argument {index}"), arg, ARG_LEN_MAX, errors);
+            }
+        }
+    }
+
+    fn check_env(&self, errors: &mut Vec<SpecError>) {
+        check_count("environment", self.env.len(), ENV_COUNT_MAX, errors);
+        for (key, value) in &self.env {
+            if key.is_empty() || key.contains(['=', '\0']) {
+                errors.push(SpecError::EnvKey(key.escape_default().to_string()));
+            }
+            let len_max = ENV_LEN_MAX.saturating_sub(key.len() + 1);
+            check_text(&format!("the environment variable {key}"), value, len_max, errors);
+        }
+    }
+
+    fn check_labels(&self, errors: &mut Vec<SpecError>) {
+        check_count("labels", self.labels.len(), LABELS_COUNT_MAX, errors);
+        for (key, value) in &self.labels {
+            if key.is_empty() || key.contains(char::is_control) {
+                errors.push(SpecError::LabelKey(key.escape_default().to_string()));
+            }
+            check_text("a label's key", key, LABEL_LEN_MAX, errors);
+            check_text(&format!("the label {key}"), value, LABEL_LEN_MAX, errors);
+        }
+    }
+
+    fn check_ports(&self, errors: &mut Vec<SpecError>) {
+        check_count("ports", self.ports.len(), PORTS_COUNT_MAX, errors);
+        let mut seen = BTreeSet::new();
+        for port in &self.ports {
+            if let Some(host) = port.host
+                && !seen.insert((host, port.protocol))
+            {
+                errors.push(SpecError::PortTwice(host.get()));
+            }
+        }
+    }
+}
+
+fn check_count(what: &'static str, count: usize, max: usize, errors: &mut Vec<SpecError>) {
+    if count > max {
+        errors.push(SpecError::TooMany { what, count, max });
+    }
+}
+
+fn check_text(what: &str, text: &str, max: usize, errors: &mut Vec<SpecError>) {
+    if text.len() > max {
+        errors.push(SpecError::TooLong { what: what.to_owned(), len: text.len(), max });
+    }
+    if text.contains('\0') {
+        errors.push(SpecError::Nul(what.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> WorkloadSpec {
+        WorkloadSpec::of_image("web:1".parse().unwrap())
+    }
+
+    #[test]
+    fn an_image_alone_is_enough() {
+        assert_eq!(spec().validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let mut spec = spec();
+        spec.entrypoint = Some(vec![]);
+        spec.command = vec!["a\0b".into()];
+        spec.env.insert("A=B".into(), String::new());
+        spec.labels.insert("\u{1b}[2J".into(), String::new());
+        spec.ports = vec!["80:80".parse().unwrap(), "80:81".parse().unwrap(), "80:80/udp".parse().unwrap()];
+        spec.pids_max = 0;
+        spec.workdir = Some("tmp".into());
+        let errors = spec.validate().unwrap_err();
+        assert_eq!(
+            errors,
+            vec![
+                SpecError::Entrypoint,
+                SpecError::Nul("command argument 0".into()),
+                SpecError::EnvKey("A=B".into()),
+                SpecError::LabelKey("\\u{1b}[2J".into()),
+                SpecError::PortTwice(80),
+                SpecError::Pids(0),
+                SpecError::Workdir("tmp".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn lists_and_texts_are_bounded() {
+        let mut spec = spec();
+        spec.command = vec![String::new(); ARGV_COUNT_MAX + 1];
+        spec.env.insert("K".into(), "v".repeat(ENV_LEN_MAX));
+        let errors = spec.validate().unwrap_err();
+        assert!(matches!(errors[0], SpecError::TooMany { what: "command", .. }));
+        assert!(
+            matches!(&errors[1], SpecError::TooLong { what, .. } if what == "the environment variable K")
+        );
+    }
+}
