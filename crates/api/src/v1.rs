@@ -1,5 +1,11 @@
 //! Generated from `proto/hypercore/v1`: messages, client stubs and server traits of package `hypercore.v1`.
-#![allow(missing_docs, missing_debug_implementations, unreachable_pub, clippy::all, reason = "generated code")]
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated code"
+)]
 
 tonic::include_proto!("hypercore.v1");
 

@@ -153,7 +153,7 @@ pub fn format_size(bytes: u64) -> String {
         scale += 1;
     }
     let one = 1u64 << (10 * scale);
-    if bytes % one == 0 {
+    if bytes.is_multiple_of(one) {
         format!("{}{}", bytes / one, UNITS[scale])
     } else {
         format!("{:.1}{}", bytes as f64 / one as f64, UNITS[scale])
