@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::timestamp::Timestamp;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -31,6 +33,17 @@ impl ExitStatus {
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Code(0))
     }
+}
+
+/// The end of a workload's first process, as its shim leaves it on disk (`exit.json`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// How it ended.
+    pub exit: ExitStatus,
+    /// When it had started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
 }
 
 #[cfg(test)]
