@@ -13,6 +13,7 @@
 //! Reading order: [`id`], [`name`], [`units`], [`image`], [`port`], then [`spec`] which joins them,
 //! then [`lifecycle`] for what can happen to a workload.
 
+pub mod cidr;
 pub mod exit;
 pub mod id;
 pub mod image;
@@ -23,10 +24,12 @@ pub mod port;
 pub mod spec;
 pub mod timestamp;
 pub mod units;
+pub mod user;
 
 mod text;
 
-pub use exit::ExitStatus;
+pub use cidr::Ipv4Cidr;
+pub use exit::{ExitRecord, ExitStatus};
 pub use id::{Attempt, NodeId, WorkloadId};
 pub use image::{Digest, ImageReference};
 pub use lifecycle::WorkloadStatus;

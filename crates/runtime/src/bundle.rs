@@ -1,1 +1,188 @@
-//! bundle
+//! Bundles: an image and a [`WorkloadSpec`] become a mounted rootfs and an OCI runtime `config.json`.
+//!
+//! ```text
+//!   workloads/<id>/   config.json    what the engine reads
+//!                     rootfs/        overlay of the image's layers (below) and upper/ (above)
+//!                     upper/ work/   what the workload wrote
+//!                     hosts hostname resolv.conf   bound over those of the image, where they are there
+//! ```
+//!
+//! It refuses to start anything, and to follow a link of the image out of its rootfs: whatever is read from or made
+//! in there is resolved below the root by the kernel (`openat2`, `RESOLVE_IN_ROOT`).
+
+mod config;
+mod overlay;
+mod process;
+mod rootfs;
+mod stop_signal;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use hypercore_model::{WorkloadId, WorkloadSpec, user::UserError};
+use oci_spec::{image::ImageConfiguration, runtime::LinuxResources};
+
+/// Everything that makes one bundle.
+#[derive(Debug, Clone)]
+pub struct BundleRequest<'a> {
+    /// Whose bundle it is.
+    pub id: WorkloadId,
+    /// What was asked for.
+    pub spec: &'a WorkloadSpec,
+    /// What the image says.
+    pub image: &'a ImageConfiguration,
+    /// The image's unpacked layers, bottom first.
+    pub layers: &'a [PathBuf],
+    /// The workload's own directory; absolute. `hosts`, `hostname` and `resolv.conf` in it are bound into `/etc`.
+    pub directory: &'a Path,
+    /// The network namespace to join; `None` gives an own one without any interface but a `lo` that is down.
+    pub netns: Option<&'a Path>,
+    /// The workload's cgroup, relative to the mounts of the hierarchies, beginning with `/`.
+    pub cgroup_path: &'a str,
+    /// Limits of that cgroup. Devices beyond the default ones are denied whatever it says.
+    pub resources: LinuxResources,
+}
+
+/// A bundle that is ready for the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// The workload's own directory, with `config.json` and the mounted `rootfs`.
+    pub directory: PathBuf,
+    /// The signal that asks the first process to end: the image's own, or SIGTERM.
+    pub stop_signal: i32,
+}
+
+/// Why there is no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// Neither the image nor the spec says what to run.
+    #[error("the image has no entrypoint and no command, and none was given")]
+    NoCommand,
+    /// The image has no layers.
+    #[error("the image has no layers")]
+    NoLayers,
+    /// More layers than the kernel takes in one mount.
+    #[error("the image has {0} layers; that is more than one overlay mount can take")]
+    TooManyLayers(usize),
+    /// A layer's directory can't be opened.
+    #[error("the layer {} can't be opened", path.display())]
+    Layer {
+        /// The layer.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory of the bundle can't be made.
+    #[error("{} can't be made", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The overlay can't be mounted.
+    #[error("the overlay can't be mounted at {}", path.display())]
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// `/etc/passwd` or `/etc/group` of the image can't be read.
+    #[error("the image's {file} can't be read")]
+    Accounts {
+        /// Which file.
+        file: &'static str,
+        /// What the kernel said, or how the file is out of bounds.
+        #[source]
+        source: io::Error,
+    },
+    /// The user or group to run as is unknown to the image.
+    #[error("the user can't be looked up")]
+    User(#[from] UserError),
+    /// The working directory is not an absolute path.
+    #[error("the working directory `{0}` is not an absolute path")]
+    WorkdirRelative(String),
+    /// The working directory can't be made, or is not a directory.
+    #[error("the working directory {path} can't be used")]
+    Workdir {
+        /// The path inside the rootfs.
+        path: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The image's stop signal is unknown.
+    #[error("the image's stop signal `{0}` is not a signal")]
+    StopSignal(String),
+    /// `config.json` can't be written.
+    #[error("{} can't be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel or the encoder said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why a rootfs is still mounted.
+#[derive(Debug, thiserror::Error)]
+#[error("{} can't be unmounted", path.display())]
+pub struct DiscardError {
+    /// The mount point.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Mounts the rootfs and writes `config.json`. May be repeated: a rootfs that is mounted already is used as it is, with
+/// what the workload wrote. After an error nothing is mounted that wasn't before.
+///
+/// Blocks on the file system for about a millisecond.
+///
+/// # Errors
+/// One variant for each step; [`BundleError::NoCommand`], [`BundleError::User`], [`BundleError::WorkdirRelative`] and
+/// [`BundleError::Workdir`] are mistakes of whoever wrote the spec or the image.
+pub fn prepare(request: &BundleRequest<'_>) -> Result<Bundle, BundleError> {
+    let argv = process::argv(request.spec, request.image).ok_or(BundleError::NoCommand)?;
+    let stop_signal = stop_signal::parse(request.image)?;
+    let is_new = overlay::mount(request.layers, request.directory)?;
+    let written = write_config(request, argv);
+    if let (Err(_), true) = (&written, is_new) {
+        // The error that explains is the one of the failed step; a mount that stays is found by the next discard.
+        let _ = discard(request.directory);
+    }
+    written.map(|()| Bundle { directory: request.directory.to_owned(), stop_signal })
+}
+
+/// Unmounts the rootfs of the bundle in `directory`; files stay. Fine with a bundle that was never prepared.
+/// A process that still uses the rootfs keeps it for itself, invisibly, until it ends.
+///
+/// # Errors
+/// Only if the kernel refuses; it doesn't because of files in use.
+pub fn discard(directory: &Path) -> Result<(), DiscardError> {
+    overlay::unmount(directory)
+}
+
+/// The host name inside: as asked for, or the workload's name, or its short id.
+#[must_use]
+pub fn hostname(id: WorkloadId, spec: &WorkloadSpec) -> String {
+    let given = spec.hostname.as_ref().or(spec.name.as_ref());
+    given.map_or_else(|| id.short(), ToString::to_string)
+}
+
+fn write_config(request: &BundleRequest<'_>, argv: Vec<String>) -> Result<(), BundleError> {
+    let root = rootfs::Root::open(&overlay::mount_point(request.directory))?;
+    let user = process::user(request.spec, request.image, &root)?;
+    let workdir = process::workdir(request.spec, request.image)?;
+    root.make_workdir(&workdir, &user)?;
+    let process = process::process(request, argv, &user, workdir);
+    config::write(request, process)
+}
