@@ -50,7 +50,7 @@ impl ErrorKind {
     pub fn of_code(code: &str) -> Self {
         match code {
             "image_not_found" | "workload_not_found" => Self::NotFound,
-            "registry_unauthorized" => Self::Refused,
+            "registry_unauthorized" | "registry_refused" | "isolation_unsupported" => Self::Refused,
             "registry_unreachable" => Self::Unavailable,
             "port_taken" | "name_taken" | "subnet_full" => Self::Conflict,
             _ => Self::Failed,
@@ -121,16 +121,21 @@ impl fmt::Display for ApiError {
 
 impl Error for ApiError {}
 
+/// A gRPC status that carries Hypercore's detail the way every gRPC tool expects: within `google.rpc.Status`.
+#[must_use]
+pub fn status(code: Code, message: String, detail: &ErrorDetail) -> Status {
+    let envelope = RpcStatus {
+        code: code as i32,
+        message: message.clone(),
+        details: vec![Any { type_url: DETAIL_TYPE_URL.to_owned(), value: detail.encode_to_vec() }],
+    };
+    Status::with_details(code, message, Bytes::from(envelope.encode_to_vec()))
+}
+
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let code = error.kind.status_code();
         let detail = ErrorDetail { code: error.code, hint: error.hint.unwrap_or_default() };
-        let envelope = RpcStatus {
-            code: code as i32,
-            message: error.message.clone(),
-            details: vec![Any { type_url: DETAIL_TYPE_URL.to_owned(), value: detail.encode_to_vec() }],
-        };
-        Self::with_details(code, error.message, Bytes::from(envelope.encode_to_vec()))
+        status(error.kind.status_code(), error.message, &detail)
     }
 }
 

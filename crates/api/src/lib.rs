@@ -12,9 +12,10 @@
 //! - Field numbers are never reused, messages only grow.
 //! - A failed call always tells its class, a stable code and, where somebody knows, what to do about it.
 //!
-//! Reading order: the proto file, [`error`], [`client`].
+//! Reading order: the proto file, [`error`], [`convert`], [`client`].
 
 pub mod client;
+pub mod convert;
 pub mod error;
 pub mod v1;
 
