@@ -15,6 +15,8 @@ mod bench;
 mod ci;
 mod demo;
 mod install;
+mod node;
+mod sample;
 mod shell;
 mod test;
 mod tidy;
