@@ -1,0 +1,134 @@
+//! What a store is kept on: a file or memory. It refuses to interpret what is in it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    ops::Bound,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use redb::{
+    BackendError, Database, DatabaseError, StorageBackend,
+    backends::{FileBackend, InMemoryBackend},
+};
+
+/// How much memory redb may use to keep pages. The state is read once and then kept by its owner.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Whether a write waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// It does: what was acknowledged survives a loss of power.
+    Always,
+    /// It doesn't: what was acknowledged survives the death of the process, but not that of the machine, which may
+    /// even leave the file damaged.
+    Never,
+}
+
+/// Where the bytes are.
+#[derive(Debug, Clone)]
+pub(crate) enum Medium {
+    /// A file.
+    File { path: PathBuf, flush: Flush },
+    /// Memory that is gone with the store.
+    Memory,
+    /// A disk that fails on demand.
+    #[cfg(test)]
+    Faulty(crate::store::faulty::FaultyDisk),
+}
+
+impl Medium {
+    pub(crate) fn open(&self) -> Result<Database, DatabaseError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        match self {
+            Self::File { path, flush } => {
+                let file = FileBackend::new(open_file(path)?)?;
+                builder.create_with_backend(Disk { file, flush: *flush })
+            }
+            Self::Memory => builder.create_with_backend(InMemoryBackend::new()),
+            #[cfg(test)]
+            Self::Faulty(disk) => builder.create_with_backend(disk.clone()),
+        }
+    }
+
+    /// Whether opening it again finds what was written before.
+    pub(crate) const fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Memory)
+    }
+}
+
+/// Opens the file, or makes it for its owner alone and makes sure that its name lasts.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = options.create_new(true).open(path)?;
+            File::open(path.parent().filter(|parent| *parent != "").unwrap_or(Path::new(".")))?.sync_all()?;
+            Ok(file)
+        }
+        opened => opened,
+    }
+}
+
+/// A file whose flushes can be left out. Everything else is redb's own.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    flush: Flush,
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        match self.flush {
+            Flush::Always => self.file.sync_data(),
+            Flush::Never => Ok(()),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
