@@ -1,0 +1,126 @@
+//! What a workload got on the network: its namespace, its address, its published ports. Plain data that the agent
+//! keeps as `network.json` and hands back when it restarts; nothing here touches the kernel.
+
+use std::{
+    net::Ipv4Addr,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
+
+use hypercore_model::{PortMapping, PortProtocol, WorkloadId};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::address::BridgeName;
+
+/// One published port, with the host port that was asked for or chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// Port on the host, all of its IPv4 addresses.
+    pub host: NonZeroU16,
+    /// Port inside the workload.
+    pub container: NonZeroU16,
+    /// TCP or UDP.
+    pub protocol: PortProtocol,
+}
+
+impl PublishedPort {
+    /// Whether this port is what `mapping` asks for.
+    #[must_use]
+    pub fn satisfies(&self, mapping: &PortMapping) -> bool {
+        self.container == mapping.container
+            && self.protocol == mapping.protocol
+            && mapping.host.is_none_or(|host| host == self.host)
+    }
+}
+
+/// A workload's place on its node's network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The workload.
+    pub id: WorkloadId,
+    /// Its network namespace, as a file that `setns` and the OCI spec take.
+    pub netns: PathBuf,
+    /// Its address on `eth0`.
+    pub address: Ipv4Addr,
+    /// Length of the subnet's prefix, in bits.
+    pub prefix_len: u8,
+    /// Its default route: the bridge.
+    pub gateway: Ipv4Addr,
+    /// Its published ports, in the order they were asked for.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// The namespace file of a workload.
+pub(super) fn netns_path(directory: &Path, id: WorkloadId) -> PathBuf {
+    directory.join(id.to_string())
+}
+
+/// The host's end of a workload's veth pair: the same name every time, so that a leftover can be found by it. The
+/// bridge is hashed in because two nodes of one machine may hold the same workload while it moves between them.
+/// 52 bits: two of a million workloads share a name once in ten thousand such nodes, and attaching then fails cleanly.
+pub(super) fn veth_name(bridge: &BridgeName, id: WorkloadId) -> String {
+    let digest = Sha256::new().chain_update(bridge.as_str()).chain_update([0]).chain_update(id.as_bytes());
+    let mut name = format!("{VETH_PREFIX}{}", hex::encode(&digest.finalize()[..7]));
+    name.truncate(BridgeName::LEN_MAX);
+    name
+}
+
+/// How every veth name begins.
+pub(super) const VETH_PREFIX: &str = "hc";
+
+/// The hardware address that goes with an IPv4 address: locally administered, and the same whenever the address is
+/// reused, so that no neighbour's ARP cache is ever wrong.
+pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x68, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_veth_name_fits_and_depends_on_bridge_and_workload() {
+        let id = |byte| WorkloadId::from_bytes([byte; 16]);
+        let bridge = |name: &str| name.parse::<BridgeName>().unwrap();
+        let name = veth_name(&bridge("hypercore0"), id(1));
+        assert_eq!(name.len(), BridgeName::LEN_MAX);
+        assert!(name.starts_with(VETH_PREFIX));
+        assert_eq!(name, veth_name(&bridge("hypercore0"), id(1)));
+        assert_ne!(name, veth_name(&bridge("hypercore0"), id(2)));
+        assert_ne!(name, veth_name(&bridge("hypercore1"), id(1)));
+    }
+
+    #[test]
+    fn an_attachment_survives_its_file() {
+        let attachment = Attachment {
+            id: WorkloadId::from_entropy([3; 16]),
+            netns: "/run/hypercore/netns/x".into(),
+            address: Ipv4Addr::new(172, 16, 0, 2),
+            prefix_len: 16,
+            gateway: Ipv4Addr::new(172, 16, 0, 1),
+            ports: vec![PublishedPort {
+                host: NonZeroU16::new(8080).unwrap(),
+                container: NonZeroU16::new(80).unwrap(),
+                protocol: PortProtocol::Tcp,
+            }],
+        };
+        let text = serde_json::to_string(&attachment).unwrap();
+        assert_eq!(serde_json::from_str::<Attachment>(&text).unwrap(), attachment);
+    }
+
+    #[test]
+    fn a_port_satisfies_what_it_was_chosen_for() {
+        let port = |text: &str| text.parse::<PortMapping>().unwrap();
+        let published = PublishedPort {
+            host: NonZeroU16::new(8080).unwrap(),
+            container: NonZeroU16::new(80).unwrap(),
+            protocol: PortProtocol::Tcp,
+        };
+        assert!(published.satisfies(&port("8080:80")));
+        assert!(published.satisfies(&port("80")));
+        assert!(!published.satisfies(&port("8081:80")));
+        assert!(!published.satisfies(&port("80/udp")));
+    }
+}

@@ -1,0 +1,237 @@
+//! The node's nft table: address translation and who may talk to whom. All rules are made once, in one transaction;
+//! publishing a port adds one map element. It refuses to touch any table but its own.
+//!
+//! Who may talk (architecture decision 10, default deny; every workload of a node has one tenant today):
+//! ```text
+//!   workload -> outside                      yes, masqueraded
+//!   workload -> workload on this node        yes: one tenant, as on docker's default bridge
+//!   workload -> the host's own ports         no (its own published ports through the host's address: yes)
+//!   workload -> 169.254.0.0/16, 127.0.0.0/8  no
+//!   anybody  -> workload                     only published ports, and answers; the host itself may
+//! ```
+
+use std::{io, process::Stdio};
+
+use hypercore_model::PortProtocol;
+use tokio::{io::AsyncWriteExt as _, process::Command, sync::Mutex};
+
+use super::{
+    address::{BridgeName, Ipv4Cidr},
+    attachment::Attachment,
+};
+
+/// Where `nft` is looked for after the agent's own `PATH`, which may lack the administrator's directories.
+const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// Why the node's nft table could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// There is no `nft` on the host.
+    #[error("the program `nft` is missing; install the package `nftables`")]
+    Missing,
+    /// `nft` can't be run.
+    #[error("can't run `nft`")]
+    Run(#[source] io::Error),
+    /// `nft` refused the change.
+    #[error("nft refused: {0}")]
+    Refused(String),
+}
+
+/// The one nft table of a node, named after its bridge.
+#[derive(Debug)]
+pub(super) struct Firewall {
+    bridge: BridgeName,
+    subnet: Ipv4Cidr,
+    /// Held during each change, so that a sweep can't put back what a concurrent detach just took away.
+    turn: Mutex<()>,
+}
+
+impl Firewall {
+    pub(super) fn new(bridge: BridgeName, subnet: Ipv4Cidr) -> Self {
+        Self { bridge, subnet, turn: Mutex::new(()) }
+    }
+
+    /// Makes the table with the published ports of these workloads, in place of what a crash may have left.
+    pub(super) async fn install(&self, attachments: &[Attachment]) -> Result<(), FirewallError> {
+        let _turn = self.turn.lock().await;
+        let mut script = self.rules();
+        attachments.iter().for_each(|attachment| script += &self.elements("add", attachment));
+        run(&script).await
+    }
+
+    /// Publishes a workload's ports.
+    pub(super) async fn publish(&self, attachment: &Attachment) -> Result<(), FirewallError> {
+        if attachment.ports.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        run(&self.elements("add", attachment)).await
+    }
+
+    /// Takes a workload's ports back. Those that aren't published are fine.
+    pub(super) async fn withdraw(&self, attachment: &Attachment) -> Result<(), FirewallError> {
+        if attachment.ports.is_empty() {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        // nft 1.0.6 has no `destroy`: adding first makes the deletion find what it deletes.
+        run(&(self.elements("add", attachment) + &self.elements("delete", attachment))).await
+    }
+
+    /// Makes the published ports exactly those of `attachments()`, which is asked when no other change is under way.
+    pub(super) async fn replace(
+        &self,
+        attachments: impl FnOnce() -> Vec<Attachment>,
+    ) -> Result<(), FirewallError> {
+        let _turn = self.turn.lock().await;
+        let table = &self.bridge;
+        let mut script =
+            format!("flush map inet \"{table}\" tcp_ports\nflush map inet \"{table}\" udp_ports\n");
+        attachments().iter().for_each(|attachment| script += &self.elements("add", attachment));
+        run(&script).await
+    }
+
+    /// Removes the table. One that doesn't exist is fine.
+    pub(super) async fn remove(&self) -> Result<(), FirewallError> {
+        let _turn = self.turn.lock().await;
+        let table = &self.bridge;
+        run(&format!("add table inet \"{table}\"\ndelete table inet \"{table}\"\n")).await
+    }
+
+    fn elements(&self, verb: &str, attachment: &Attachment) -> String {
+        let line = |(map, port): (&str, &super::PublishedPort)| {
+            let (table, address) = (&self.bridge, attachment.address);
+            format!(
+                "{verb} element inet \"{table}\" {map} {{ {} : {address} . {} }}\n",
+                port.host, port.container
+            )
+        };
+        attachment.ports.iter().map(|port| line((map_of(port.protocol), port))).collect()
+    }
+
+    /// The whole table. Deleted and made again in one transaction: packets meet the old rules or the new ones.
+    fn rules(&self) -> String {
+        let (bridge, subnet) = (&self.bridge, self.subnet);
+        format!(
+            r#"
+add table inet "{bridge}"
+delete table inet "{bridge}"
+table inet "{bridge}" {{
+    map tcp_ports {{ type inet_service : ipv4_addr . inet_service; }}
+    map udp_ports {{ type inet_service : ipv4_addr . inet_service; }}
+
+    # Before conntrack. The bridge has route_localnet (see nat_output), so packets to or from 127.0.0.0/8 must be
+    # stopped here, or workloads would reach services on the host's loopback (CVE-2020-8558). Forged sources too.
+    chain raw {{
+        type filter hook prerouting priority raw; policy accept;
+        iifname "{bridge}" meta nfproto ipv6 drop
+        iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+        iifname "{bridge}" ip saddr != {subnet} drop
+    }}
+
+    chain nat_prerouting {{
+        type nat hook prerouting priority dstnat; policy accept;
+        meta nfproto ipv4 fib daddr type local jump published
+    }}
+    chain nat_output {{
+        type nat hook output priority dstnat; policy accept;
+        meta nfproto ipv4 fib daddr type local jump published
+    }}
+    chain published {{
+        dnat ip to tcp dport map @tcp_ports
+        dnat ip to udp dport map @udp_ports
+    }}
+    chain nat_postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        # The host's own connections to 127.0.0.1, and workloads' to the host's address, must be answered through
+        # the host; a workload can't answer to 127.0.0.1, and would answer its neighbour directly.
+        oifname "{bridge}" ip saddr 127.0.0.0/8 masquerade
+        oifname "{bridge}" ip saddr {subnet} ct status dnat masquerade
+        oifname != "{bridge}" ip saddr {subnet} masquerade
+    }}
+
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname "{bridge}" jump from_workload
+        oifname "{bridge}" jump to_workload
+    }}
+    chain from_workload {{
+        ct state established,related accept
+        ct state invalid drop
+        ip daddr 169.254.0.0/16 reject with icmpx admin-prohibited
+    }}
+    chain to_workload {{
+        ct state established,related accept
+        iifname "{bridge}" accept
+        ct status dnat accept
+        reject with icmpx admin-prohibited
+    }}
+
+    chain input {{
+        type filter hook input priority filter; policy accept;
+        iifname "{bridge}" jump to_host
+    }}
+    chain to_host {{
+        ct state established,related accept
+        reject with icmpx admin-prohibited
+    }}
+    chain output {{
+        type filter hook output priority filter; policy accept;
+        # A published port that a workload reaches through the host would be redirected past the translation.
+        oifname "{bridge}" icmp type redirect drop
+    }}
+}}
+"#
+        )
+    }
+}
+
+const fn map_of(protocol: PortProtocol) -> &'static str {
+    match protocol {
+        PortProtocol::Tcp => "tcp_ports",
+        PortProtocol::Udp => "udp_ports",
+    }
+}
+
+/// Other tables' chains that drop forwarded packets by default, as docker and ufw make them: an accepting rule here
+/// can't overrule those. Each as `family table chain`.
+pub(super) async fn dropping_chains(own: &BridgeName) -> Result<Vec<String>, FirewallError> {
+    let output = execute(&["-j", "list", "chains"], "").await?;
+    let value: serde_json::Value = serde_json::from_slice(&output).unwrap_or_default();
+    let chains = value["nftables"].as_array().into_iter().flatten().map(|entry| &entry["chain"]);
+    let is_dropping = |chain: &&serde_json::Value| {
+        chain["hook"] == "forward" && chain["policy"] == "drop" && chain["table"] != own.as_str()
+    };
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let name = |chain: &serde_json::Value| ["family", "table", "name"].map(|key| text(&chain[key])).join(" ");
+    Ok(chains.filter(is_dropping).map(name).collect())
+}
+
+/// Runs a script of nft commands as one transaction.
+async fn run(script: &str) -> Result<(), FirewallError> {
+    execute(&["-f", "-"], script).await.map(drop)
+}
+
+async fn execute(arguments: &[&str], input: &str) -> Result<Vec<u8>, FirewallError> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .env("PATH", format!("{path}:{SYSTEM_PATH}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => FirewallError::Missing,
+            _ => FirewallError::Run(error),
+        })?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await.map_err(FirewallError::Run)?;
+    }
+    let output = child.wait_with_output().await.map_err(FirewallError::Run)?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(FirewallError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+}
