@@ -1,5 +1,91 @@
-//! bench
-use anyhow::Result;
-pub(crate) fn run(_: &[String]) -> Result<()> {
+//! `cargo xtask bench`: the numbers of SPECIFICATION.md, ours beside the peer's, measured in the same run.
+//!
+//! ```text
+//!   world: a release-built node + a private containerd, the same image in both
+//!     row: ours, peer, ours, peer, ... --> samples --> table: ours | peer | ratio | target
+//! ```
+//!
+//! It refuses to judge: a benchmark prints numbers, whatever they are, and fails only when it couldn't measure.
+//!
+//! Reading order: [`world`], [`samples`], [`table`], then one file per row.
+
+mod bare;
+mod containerd;
+mod create;
+mod crowd;
+mod exec;
+mod idle;
+mod memory;
+mod procfs;
+mod restart;
+mod samples;
+mod table;
+mod world;
+
+use anyhow::{Result, bail};
+
+use crate::{install, interrupt, shell};
+use table::Line;
+use world::World;
+
+/// What measures one row of the specification; a row may print several lines.
+type Row = fn(&mut World) -> Result<Vec<Line>>;
+
+const ROWS: [(&str, Row); 6] = [
+    ("container create", create::measure),
+    ("bare container", bare::measure),
+    ("exec", exec::measure),
+    ("per-container memory", memory::measure),
+    ("agent idle", idle::measure),
+    ("agent restart", restart::measure),
+];
+
+/// Measures the rows with these names, or all.
+///
+/// # Errors
+/// When a name is unknown, something is missing, or a program doesn't do what is to be measured.
+pub(crate) fn run(names: &[String]) -> Result<()> {
+    let rows = select(names)?;
+    if !hypercore_fixtures::is_root() {
+        bail!("containers need root; type this:\n\n    sudo -E env \"PATH=$PATH\" cargo xtask bench\n");
+    }
+    interrupt::watch()?;
+    install::packages(&install::BENCH_PACKAGES)?;
+    shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked", "--release"]))?;
+    let mut world = World::open()?;
+    let mut lines = Vec::new();
+    for (name, measure) in rows {
+        interrupt::check()?;
+        eprintln!("measuring: {name}");
+        lines.extend(measure(&mut world)?);
+    }
+    table::print(&lines);
     Ok(())
+}
+
+fn select(names: &[String]) -> Result<Vec<(&'static str, Row)>> {
+    if names.is_empty() {
+        return Ok(ROWS.to_vec());
+    }
+    let find =
+        |name: &String| ROWS.iter().copied().find(|(row, _)| row == name || row.replace(' ', "-") == *name);
+    let known: Vec<&str> = ROWS.iter().map(|(row, _)| *row).collect();
+    names.iter().map(|name| find(name).ok_or_else(|| unknown(name, &known))).collect()
+}
+
+fn unknown(name: &str, known: &[&str]) -> anyhow::Error {
+    anyhow::anyhow!("there is no row {name:?}; there are: {}", known.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_chosen_by_name_with_spaces_or_dashes() {
+        let chosen = select(&["agent-idle".to_owned(), "exec".to_owned()]).unwrap();
+        assert_eq!(chosen.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["agent idle", "exec"]);
+        assert_eq!(select(&[]).unwrap().len(), ROWS.len());
+        assert!(select(&["nothing".to_owned()]).is_err_and(|error| error.to_string().contains("agent idle")));
+    }
 }

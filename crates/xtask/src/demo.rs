@@ -19,7 +19,7 @@ use hypercore_fixtures::{Leftovers, Registry, wait_until};
 
 use crate::node::{self, Node};
 use crate::sample::{self, Page};
-use crate::{install, shell};
+use crate::{install, interrupt, shell};
 use stage::Stage;
 
 const BRIDGE: &str = "hcdemo0";
@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !hypercore_fixtures::is_root() {
         bail!("containers need root; type this:\n\n    sudo -E env \"PATH=$PATH\" cargo xtask demo\n");
     }
-    let stage = Stage::open()?;
+    interrupt::watch()?;
+    let stage = Stage::open();
     stage.say("Install what is missing, and build");
     install::packages(&install::DEMO_PACKAGES)?;
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;

@@ -15,6 +15,7 @@ mod bench;
 mod ci;
 mod demo;
 mod install;
+mod interrupt;
 mod node;
 mod sample;
 mod shell;

@@ -4,33 +4,22 @@
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, bail, ensure};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use anyhow::{Context, Result, ensure};
 
-use crate::shell;
+use crate::{interrupt, shell};
 
-/// The terminal, and whether the user still wants to see more.
+/// The terminal.
 #[derive(Debug)]
 pub(super) struct Stage {
-    interrupted: Arc<AtomicBool>,
     colour: bool,
 }
 
 impl Stage {
-    /// Takes Ctrl-C and SIGTERM over.
-    ///
-    /// # Errors
-    /// When the signals can't be handled.
-    pub(super) fn open() -> Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            flag::register(signal, Arc::clone(&interrupted)).context("taking Ctrl-C over")?;
-        }
-        Ok(Self { interrupted, colour: std::io::stdout().is_terminal() })
+    /// Standard output, in colour when somebody looks at it.
+    pub(super) fn open() -> Self {
+        Self { colour: std::io::stdout().is_terminal() }
     }
 
     /// A line about what comes next.
@@ -53,7 +42,7 @@ impl Stage {
     /// # Errors
     /// When it fails, or the user pressed Ctrl-C.
     pub(super) fn show(&self, command: &mut Command) -> Result<String> {
-        self.go_on()?;
+        interrupt::check()?;
         self.typed(&shell::typed(command));
         let output = shell::read(command)?;
         output.lines().for_each(|line| println!("  {line}"));
@@ -65,7 +54,7 @@ impl Stage {
     /// # Errors
     /// When it can't be started, or the user pressed Ctrl-C.
     pub(super) fn follow(&self, command: &mut Command) -> Result<Follower> {
-        self.go_on()?;
+        interrupt::check()?;
         self.typed(&format!("{} &", shell::typed(command)));
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| shell::typed(command))?;
         let output = child.stdout.take().context("its stdout is piped")?;
@@ -78,15 +67,6 @@ impl Stage {
             }
         });
         Ok(Follower { child, lines })
-    }
-
-    /// # Errors
-    /// When the user pressed Ctrl-C.
-    pub(super) fn go_on(&self) -> Result<()> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted; everything that was started is taken down");
-        }
-        Ok(())
     }
 
     /// Says what was seen when `holds`.
