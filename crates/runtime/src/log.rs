@@ -133,6 +133,7 @@ impl LogReader {
 
     fn may_grow(&self) -> bool {
         !self.is_finished
+            && !self.watch.as_ref().is_none_or(Watch::is_log_removed)
             && self.workload_directory.exists()
             && !self.workload_directory.join("exit.json").exists()
     }

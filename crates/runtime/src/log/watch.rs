@@ -39,12 +39,20 @@ impl Watch {
             |error: io::Error| LogError::Watch { path: workload_directory.to_owned(), source: error };
         let events =
             Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|e| failed(e.into()))?;
-        let appearing = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
-        events.add_watch(workload_directory, appearing).map_err(|e| failed(e.into()))?;
+        // A file that is still read keeps the directories above it, and then IN_DELETE_SELF, waiting: IN_DELETE comes.
+        let entries = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
+        events
+            .add_watch(workload_directory, entries | AddWatchFlags::IN_DELETE_SELF)
+            .map_err(|e| failed(e.into()))?;
         let events = register(Events(events)).map_err(failed)?;
         let mut watch = Self { events, log_directory: log_directory.to_owned(), is_log_watched: false };
         watch.cover_log().map_err(failed)?;
         Ok(watch)
+    }
+
+    /// Whether the log was there and is no more.
+    pub(super) fn is_log_removed(&self) -> bool {
+        self.is_log_watched && !self.log_directory.exists()
     }
 
     /// Returns when something changed since the last call, or since the watch was made. Cancel safe.
@@ -65,7 +73,7 @@ impl Watch {
 
     /// Watches the log's directory if it is there.
     fn cover_log(&mut self) -> io::Result<bool> {
-        let growing = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DELETE_SELF;
+        let growing = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MODIFY;
         match self.events.get_ref().0.add_watch(&self.log_directory, growing) {
             Ok(_) => self.is_log_watched = true,
             Err(Errno::ENOENT) => {}

@@ -38,7 +38,8 @@ mod tests {
         let handle = File::open(&directory).unwrap();
         let short = PathBuf::from(format!("/proc/self/fd/{}/s", handle.as_raw_fd()));
         let listener = tokio::net::UnixListener::bind(short).unwrap();
-        let (connected, accepted) = tokio::join!(connect(&directory.join("s")), listener.accept());
+        let path = directory.join("s");
+        let (connected, accepted) = tokio::join!(connect(&path), listener.accept());
         assert!(connected.is_ok() && accepted.is_ok());
     }
 }
