@@ -6,5 +6,6 @@
 //!                                  ^----- one JSON report -----'
 //! ```
 
+pub mod engine;
 pub mod process;
 pub mod report;

@@ -1,0 +1,177 @@
+//! `exec`: starts a further process in a running container, with the rights of its first one.
+//! It refuses a container that is paused, because the process would hang before it began, and one that has ended.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, Write},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use libcontainer::{
+    container::{Container as Made, ContainerStatus, builder::ContainerBuilder},
+    error::LibcontainerError,
+    oci_spec::runtime::{Process, Spec},
+    syscall::syscall::SyscallType,
+};
+use nix::{
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::Pid,
+};
+
+use super::{Container, accounts, cgroup::Cgroup, engine_failure, launcher::Launcher, seccomp, verdict};
+use crate::{
+    process::ProcessRequest,
+    report::{Failure, FailureCode},
+};
+
+/// Starts what the file `request` asks for in `container`; the new process's id.
+pub(super) fn exec(
+    container: &Container,
+    request: &Path,
+    console_socket: Option<PathBuf>,
+) -> Result<i32, Failure> {
+    let request = read_request(request)?;
+    let (made, pid) = running(container)?;
+    let spec = Spec::load(made.bundle().join("config.json"))
+        .map_err(|error| engine_failure("config.json can't be read", &error))?;
+    let cgroups_path =
+        spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
+    let cgroup =
+        Cgroup::at(&cgroups_path).map_err(|error| engine_failure("the cgroup can't be used", &error))?;
+    if cgroup.is_frozen() {
+        let message = format!("the container {} is paused", container.id);
+        return Err(Failure { code: FailureCode::Frozen, message });
+    }
+    let process = process(&spec, pid, request)?;
+    cgroup.enter_unified().map_err(|error| engine_failure("the cgroup can't be entered", &error))?;
+    start(container, &process, console_socket)
+}
+
+fn read_request(path: &Path) -> Result<ProcessRequest, Failure> {
+    let file = File::open(path).map_err(|error| engine_failure("the request can't be opened", &error))?;
+    serde_json::from_reader(BufReader::new(file))
+        .map_err(|error| engine_failure("the request can't be read", &error))
+}
+
+fn running(container: &Container) -> Result<(Made, i32), Failure> {
+    let not_running = || {
+        let message = format!("the container {} is not running", container.id);
+        Failure { code: FailureCode::NotRunning, message }
+    };
+    let directory = container.directory();
+    if !directory.exists() {
+        return Err(not_running());
+    }
+    let made = Made::load(directory)
+        .map_err(|error| engine_failure("the container's state can't be read", &error))?;
+    match (made.status(), made.pid()) {
+        (ContainerStatus::Running, Some(pid)) => Ok((made, pid.as_raw())),
+        _ => Err(not_running()),
+    }
+}
+
+/// The first process's own description, changed by what was asked for.
+fn process(spec: &Spec, pid: i32, request: ProcessRequest) -> Result<Process, Failure> {
+    let missing = || Failure { code: FailureCode::Engine, message: "config.json has no process".into() };
+    let mut process = spec.process().clone().ok_or_else(missing)?;
+    let mut env = process.env().clone().unwrap_or_default();
+    if let Some(text) = &request.user {
+        let user = accounts::lookup(pid, text)?;
+        let first_uid = process.user().uid().to_string();
+        // HOME goes with the user, unless somebody set it to something else on purpose.
+        if let Ok(first) = accounts::lookup(pid, &first_uid)
+            && env.contains(&format!("HOME={}", first.home))
+        {
+            set(&mut env, format!("HOME={}", user.home));
+        }
+        let mut gids = vec![user.gid];
+        gids.extend(&user.supplementary_gids);
+        process.user_mut().set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(gids));
+    }
+    request.env.into_iter().for_each(|entry| set(&mut env, entry));
+    if request.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    if let Some(workdir) = request.workdir {
+        process.set_cwd(PathBuf::from(workdir));
+    }
+    process
+        .set_args(Some(request.argv))
+        .set_env(Some(env))
+        .set_terminal(Some(request.tty))
+        .set_console_size(None);
+    Ok(process)
+}
+
+/// Sets one variable; a key that is there already is replaced in place.
+fn set(env: &mut Vec<String>, entry: String) {
+    let key_len = entry.find('=').map_or(entry.len(), |at| at + 1);
+    match env.iter_mut().find(|old| old.as_bytes().starts_with(&entry.as_bytes()[..key_len])) {
+        Some(old) => *old = entry,
+        None => env.push(entry),
+    }
+}
+
+fn start(container: &Container, process: &Process, console_socket: Option<PathBuf>) -> Result<i32, Failure> {
+    let process = in_memory(process).map_err(|error| engine_failure("no memory for the process", &error))?;
+    let workspace =
+        Workspace::make(container).map_err(|error| engine_failure("no place for the exec", &error))?;
+    let (sender, receiver) =
+        verdict::channel().map_err(|error| engine_failure("no pipe for the verdict", &error))?;
+    let filter = seccomp::program().map_err(|error| engine_failure("no seccomp filter", &error))?;
+    let file = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
+    let outcome = build(container, &workspace, &file, console_socket, Launcher::new(filter, sender));
+    receiver.wait()?;
+    outcome.map(Pid::as_raw).map_err(|error| engine_failure("the process can't be started", &error))
+}
+
+fn build(
+    container: &Container,
+    workspace: &Workspace,
+    process: &Path,
+    console_socket: Option<PathBuf>,
+    launcher: Launcher,
+) -> Result<Pid, LibcontainerError> {
+    let pid = ContainerBuilder::new(container.id.clone(), SyscallType::Linux)
+        .with_root_path(&workspace.root)?
+        .with_console_socket(console_socket)
+        .with_executor(launcher)
+        .as_tenant()
+        .with_process(Some(process))
+        .with_detach(true)
+        .build()?;
+    Ok(Pid::from_raw(pid.as_raw()))
+}
+
+/// `libcontainer` reads the process from a file; one that needs no name leaves none behind.
+fn in_memory(process: &Process) -> io::Result<File> {
+    let mut file = File::from(memfd_create("process", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&serde_json::to_vec(process)?)?;
+    Ok(file)
+}
+
+/// A place for the sockets that `libcontainer` leaves behind after an exec: a root of its own in the container's
+/// directory, with a second link to its state. Removed when dropped, at the latest with the container.
+#[derive(Debug)]
+struct Workspace {
+    root: PathBuf,
+}
+
+impl Workspace {
+    fn make(container: &Container) -> io::Result<Self> {
+        let root = container.directory().join(format!("exec-{}", std::process::id()));
+        let workspace = Self { root: root.clone() };
+        let directory = root.join(&container.id);
+        fs::create_dir_all(&directory)?;
+        fs::hard_link(container.directory().join("state.json"), directory.join("state.json"))?;
+        Ok(workspace)
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // If it fails, delete finds it.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}

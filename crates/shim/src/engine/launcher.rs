@@ -1,0 +1,98 @@
+//! The last steps inside the container: find the program, put the seccomp filter on, become the program.
+//! `libcontainer` runs them for the first process as for every later one, so both get the same filter.
+//! It refuses to start anything without the filter.
+
+use std::{
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, OnceLock},
+};
+
+use libcontainer::{
+    oci_spec::runtime::{Process, Spec},
+    workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError},
+};
+use nix::errno::Errno;
+use seccompiler::BpfProgram;
+
+use super::{engine_failure, program, verdict};
+use crate::report::{Failure, FailureCode};
+
+/// The executor given to `libcontainer`; clones share everything.
+#[derive(Debug, Clone)]
+pub(super) struct Launcher {
+    filter: Arc<BpfProgram>,
+    verdict: Arc<verdict::Sender>,
+    program: Arc<OnceLock<PathBuf>>,
+}
+
+impl Launcher {
+    /// A launcher that puts `filter` on and tells `verdict` what goes wrong.
+    pub(super) fn new(filter: BpfProgram, verdict: verdict::Sender) -> Self {
+        Self { filter: Arc::new(filter), verdict: Arc::new(verdict), program: Arc::default() }
+    }
+
+    /// Tells the engine, and gives the text for `libcontainer`, which ends the process then.
+    fn fail(&self, failure: &Failure) -> String {
+        self.verdict.send(failure);
+        failure.message.clone()
+    }
+
+    /// Returns only if it failed.
+    fn launch(&self, process: &Process, file: &Path) -> Failure {
+        if let Err(error) = seccompiler::apply_filter(&self.filter) {
+            return engine_failure("the seccomp filter can't be installed", &error);
+        }
+        let argv = process.args().as_deref().unwrap_or_default();
+        let env = process.env().as_deref().unwrap_or_default();
+        // Command::exec also restores what the Rust runtime and the shim changed: SIGPIPE and the signal mask.
+        let error = Command::new(file)
+            .arg0(argv.first().map_or("", String::as_str))
+            .args(argv.iter().skip(1))
+            .env_clear()
+            .envs(env.iter().filter_map(|entry| entry.split_once('=')))
+            .exec();
+        match error.raw_os_error() {
+            Some(errno) => program::refused(file, Errno::from_raw(errno)),
+            None => engine_failure("the program can't be executed", &error),
+        }
+    }
+}
+
+impl Executor for Launcher {
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let found = process_of(spec).and_then(|process| {
+            let name = process.args().as_deref().unwrap_or_default().first().map_or("", String::as_str);
+            program::find(name, process.env().as_deref().unwrap_or_default())
+        });
+        match found {
+            Ok(file) => {
+                self.program.get_or_init(|| file);
+                Ok(())
+            }
+            Err(failure) => Err(ExecutorValidationError::ArgValidationError(self.fail(&failure))),
+        }
+    }
+
+    /// The environment is given to execve: this process's own is never changed.
+    fn setup_envs(&self, _: std::collections::HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let failure = match (process_of(spec), self.program.get()) {
+            (Ok(process), Some(file)) => self.launch(process, file),
+            (Err(failure), _) => failure,
+            (Ok(_), None) => {
+                Failure { code: FailureCode::Engine, message: "the program was never looked up".into() }
+            }
+        };
+        Err(ExecutorError::Other(self.fail(&failure)))
+    }
+}
+
+fn process_of(spec: &Spec) -> Result<&Process, Failure> {
+    let missing = || Failure { code: FailureCode::Engine, message: "config.json has no process".into() };
+    spec.process().as_ref().ok_or_else(missing)
+}

@@ -1,0 +1,3 @@
+//! What needs root and real processes. Each test says so and returns when it isn't root.
+
+mod engine;
