@@ -31,7 +31,7 @@ impl Identity {
 
     /// The public half: the node's id.
     #[must_use]
-    pub const fn id(&self) -> NodeId {
+    pub const fn node_id(&self) -> NodeId {
         self.id
     }
 
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_node() {
-        assert_eq!(Identity::from_seed([1; 32]).id(), Identity::from_seed([1; 32]).id());
-        assert_ne!(Identity::from_seed([1; 32]).id(), Identity::from_seed([2; 32]).id());
+        assert_eq!(Identity::from_seed([1; 32]).node_id(), Identity::from_seed([1; 32]).node_id());
+        assert_ne!(Identity::from_seed([1; 32]).node_id(), Identity::from_seed([2; 32]).node_id());
     }
 
     /// RFC 8032 §7.1, TEST 1: the public key of this seed.
@@ -65,7 +65,7 @@ mod tests {
         let mut bytes = [0u8; 32];
         hex::decode_to_slice(seed, &mut bytes).unwrap();
         assert_eq!(
-            Identity::from_seed(bytes).id().to_string(),
+            Identity::from_seed(bytes).node_id().to_string(),
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
         );
     }

@@ -135,9 +135,9 @@ mod tests {
     fn a_signature_holds_in_its_own_context_alone() {
         let identity = identity();
         let signature = identity.sign(FIRST, b"payload");
-        assert_eq!(signature.verify(identity.id(), FIRST, b"payload"), Ok(()));
-        let mismatch = SignatureError::Mismatch { signer: identity.id(), context: SECOND };
-        assert_eq!(signature.verify(identity.id(), SECOND, b"payload"), Err(mismatch));
+        assert_eq!(signature.verify(identity.node_id(), FIRST, b"payload"), Ok(()));
+        let mismatch = SignatureError::Mismatch { signer: identity.node_id(), context: SECOND };
+        assert_eq!(signature.verify(identity.node_id(), SECOND, b"payload"), Err(mismatch));
         assert!(mismatch.to_string().ends_with("over this test/second/v1"));
     }
 
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn another_nodes_signature_is_refused() {
         let signature = identity().sign(FIRST, b"payload");
-        let other = Identity::from_seed([8; 32]).id();
+        let other = Identity::from_seed([8; 32]).node_id();
         assert!(signature.verify(other, FIRST, b"payload").is_err());
     }
 
@@ -183,7 +183,7 @@ mod tests {
             let identity = identity();
             let mut bytes = *identity.sign(FIRST, &payload).as_bytes();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(Signature::from_bytes(bytes).verify(identity.id(), FIRST, &payload).is_err());
+            prop_assert!(Signature::from_bytes(bytes).verify(identity.node_id(), FIRST, &payload).is_err());
         }
     }
 }

@@ -79,7 +79,7 @@ impl<T: Statement> Signed<T> {
         let payload =
             minicbor_serde::to_vec(statement).map_err(|source| SignError { context: T::CONTEXT, source })?;
         let signature = identity.sign(T::CONTEXT, &payload);
-        Ok(Self { signer: identity.id(), payload: ByteBuf::from(payload), signature, kind: PhantomData })
+        Ok(Self { signer: identity.node_id(), payload: ByteBuf::from(payload), signature, kind: PhantomData })
     }
 
     /// Who is said to have signed.
@@ -218,7 +218,7 @@ mod tests {
         let read: Signed<Note> = minicbor_serde::from_slice(&bytes).unwrap();
         let verified = read.verify().unwrap();
         assert_eq!(verified.text, "hello");
-        assert_eq!(verified.signer(), identity().id());
+        assert_eq!(verified.signer(), identity().node_id());
         assert_eq!(verified.signed(), &note());
     }
 
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_payload_that_is_no_statement_is_told_from_a_bad_signature() {
         let forge = |payload: Vec<u8>| Signed::<Note> {
-            signer: identity().id(),
+            signer: identity().node_id(),
             signature: identity().sign(Note::CONTEXT, &payload),
             payload: ByteBuf::from(payload),
             kind: PhantomData,

@@ -1,0 +1,56 @@
+//! What lies in one workload's directory, and who writes it. It refuses to read or write any of it.
+
+use std::path::{Path, PathBuf};
+
+/// The paths in one workload's directory.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkloadPaths {
+    directory: PathBuf,
+}
+
+impl WorkloadPaths {
+    /// The paths below this directory, which need not exist.
+    pub(crate) const fn at(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// The directory itself: the OCI bundle.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `spec.json`: what was asked for, for people who look. Written by the keeper.
+    pub(crate) fn spec(&self) -> PathBuf {
+        self.directory.join("spec.json")
+    }
+
+    /// `attempt`: which attempt the directory belongs to. Written by the keeper.
+    pub(crate) fn attempt(&self) -> PathBuf {
+        self.directory.join("attempt")
+    }
+
+    /// `surroundings.json`: what the workload was given at its launch. Written by the keeper.
+    pub(crate) fn surroundings(&self) -> PathBuf {
+        self.directory.join("surroundings.json")
+    }
+
+    /// `outcome.json`: how it ended when there is no exit status. Written by the keeper.
+    pub(crate) fn outcome(&self) -> PathBuf {
+        self.directory.join("outcome.json")
+    }
+
+    /// `started.json`: that and when its first process ran. Written by the shim.
+    pub(crate) fn started(&self) -> PathBuf {
+        self.directory.join("started.json")
+    }
+
+    /// `exit.json`: how its first process ended. Written by the shim.
+    pub(crate) fn exit(&self) -> PathBuf {
+        self.directory.join("exit.json")
+    }
+
+    /// What holds the workload's own data, which goes with it: `rootfs` (a mount point), `upper` and `work`.
+    pub(crate) fn disks(&self) -> [PathBuf; 3] {
+        ["rootfs", "upper", "work"].map(|name| self.directory.join(name))
+    }
+}
