@@ -8,8 +8,8 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 #[error("`{0}` is not a bridge name: 1 to 15 letters, digits, `-` or `_`, beginning with a letter")]
 pub struct BridgeNameError(String);
 
-/// The name of a node's bridge. The node's nft table carries the same name, which is why the alphabet is narrow:
-/// the name is written into rules, and must not be able to say anything else there.
+/// The name of a node's bridge. It is written into firewall rules, which is why the alphabet is narrow: it
+/// must not be able to say anything else there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BridgeName(String);
 

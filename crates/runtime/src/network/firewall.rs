@@ -84,9 +84,8 @@ impl Firewall {
         attachments: impl FnOnce() -> Vec<Attachment>,
     ) -> Result<(), FirewallError> {
         let _turn = self.turn.lock().await;
-        let table = &self.bridge;
-        let mut script =
-            format!("flush map inet \"{table}\" tcp_ports\nflush map inet \"{table}\" udp_ports\n");
+        let table = self.table();
+        let mut script = format!("flush map inet {table} tcp_ports\nflush map inet {table} udp_ports\n");
         attachments().iter().for_each(|attachment| script += &self.elements("add", attachment));
         run(&script).await
     }
@@ -94,15 +93,19 @@ impl Firewall {
     /// Removes the table. One that doesn't exist is fine.
     pub(super) async fn remove(&self) -> Result<(), FirewallError> {
         let _turn = self.turn.lock().await;
-        let table = &self.bridge;
-        run(&format!("add table inet \"{table}\"\ndelete table inet \"{table}\"\n")).await
+        let table = self.table();
+        run(&format!("add table inet {table}\ndelete table inet {table}\n")).await
+    }
+
+    fn table(&self) -> String {
+        table_of(&self.bridge)
     }
 
     fn elements(&self, verb: &str, attachment: &Attachment) -> String {
         let line = |(map, port): (&str, &super::PublishedPort)| {
-            let (table, address) = (&self.bridge, attachment.address);
+            let (table, address) = (self.table(), attachment.address);
             format!(
-                "{verb} element inet \"{table}\" {map} {{ {} : {address} . {} }}\n",
+                "{verb} element inet {table} {map} {{ {} : {address} . {} }}\n",
                 port.host, port.container
             )
         };
@@ -111,12 +114,12 @@ impl Firewall {
 
     /// The whole table. Deleted and made again in one transaction: packets meet the old rules or the new ones.
     fn rules(&self) -> String {
-        let (bridge, subnet) = (&self.bridge, self.subnet);
+        let (table, bridge, subnet) = (self.table(), &self.bridge, self.subnet);
         format!(
             r#"
-add table inet "{bridge}"
-delete table inet "{bridge}"
-table inet "{bridge}" {{
+add table inet {table}
+delete table inet {table}
+table inet {table} {{
     map tcp_ports {{ type inet_service : ipv4_addr . inet_service; }}
     map udp_ports {{ type inet_service : ipv4_addr . inet_service; }}
 
@@ -134,7 +137,7 @@ table inet "{bridge}" {{
         meta nfproto ipv4 fib daddr type local jump published
     }}
     chain nat_output {{
-        type nat hook output priority dstnat; policy accept;
+        type nat hook output priority -100; policy accept;
         meta nfproto ipv4 fib daddr type local jump published
     }}
     chain published {{
@@ -186,6 +189,11 @@ table inet "{bridge}" {{
     }
 }
 
+/// A table's name can't be quoted: the prefix keeps a bridge named like a keyword of nft from being one.
+fn table_of(bridge: &BridgeName) -> String {
+    format!("hypercore-{bridge}")
+}
+
 const fn map_of(protocol: PortProtocol) -> &'static str {
     match protocol {
         PortProtocol::Tcp => "tcp_ports",
@@ -198,9 +206,10 @@ const fn map_of(protocol: PortProtocol) -> &'static str {
 pub(super) async fn dropping_chains(own: &BridgeName) -> Result<Vec<String>, FirewallError> {
     let output = execute(&["-j", "list", "chains"], "").await?;
     let value: serde_json::Value = serde_json::from_slice(&output).unwrap_or_default();
+    let own = table_of(own);
     let chains = value["nftables"].as_array().into_iter().flatten().map(|entry| &entry["chain"]);
     let is_dropping = |chain: &&serde_json::Value| {
-        chain["hook"] == "forward" && chain["policy"] == "drop" && chain["table"] != own.as_str()
+        chain["hook"] == "forward" && chain["policy"] == "drop" && chain["table"] != own
     };
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let name = |chain: &serde_json::Value| ["family", "table", "name"].map(|key| text(&chain[key])).join(" ");

@@ -15,8 +15,8 @@ use rtnetlink::{
         RouteNetlinkMessage,
         address::AddressAttribute,
         link::{
-            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-            LinkAttribute, LinkInfo, LinkMessage,
+            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+            InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
         },
         route::RouteAttribute,
     },
@@ -236,7 +236,8 @@ pub(super) struct VethPair<'a> {
     pub(super) address: Ipv4Addr,
 }
 
-/// Makes a veth pair whose peer is born inside `namespace`, both ends up.
+/// Makes a veth pair whose peer is born inside `namespace`. Only the bridge's end is up: the kernel refuses to bring
+/// the peer up before the pair is complete.
 pub(super) fn create_veth(
     netlink: &mut Netlink,
     pair: &VethPair<'_>,
@@ -247,7 +248,6 @@ pub(super) fn create_veth(
         .mtu(pair.mtu)
         .address(hardware_address(pair.address).to_vec())
         .setns_by_fd(namespace.as_raw_fd())
-        .up()
         .build();
     let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
         .name(pair.name)
@@ -268,12 +268,22 @@ pub(super) fn create_veth(
         other => other,
     }
     .map_err(|source| LinkError::Create(pair.name.to_owned(), source))?;
+    configure_port(netlink, pair.name)
+}
+
+/// What only an existing bridge port can be told.
+fn configure_port(netlink: &mut Netlink, name: &str) -> Result<(), LinkError> {
     // A bridge port needs no address of its own, and IPv6 would give it one.
-    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    let link = LinkUnspec::new_with_name(pair.name)
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![inet6]))
+    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    // A workload that connects to its own published port: where br_netfilter is loaded, such a packet has to leave
+    // by the port it came from.
+    let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let link = LinkUnspec::new_with_name(name)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(hairpin)
         .build();
-    set(netlink, pair.name, link)
+    set(netlink, name, link)
 }
 
 /// Configures the inside of a namespace: loopback up, `eth0` with its address, the default route by the bridge.
@@ -285,15 +295,17 @@ pub(super) fn configure_inside(
     set(netlink, "lo", LinkUnspec::new_with_name("lo").up().build())?;
     let index = index_of(netlink, INSIDE)?;
     add_address(netlink, INSIDE, index, address, subnet.prefix_len())?;
+    set(netlink, INSIDE, LinkUnspec::new_with_index(index).up().build())?;
     let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(subnet.gateway()).build();
     netlink
         .change(RouteNetlinkMessage::NewRoute(route), CREATE)
         .map_err(|source| LinkError::Route(INSIDE.to_owned(), source))
 }
 
-/// Puts an existing link on the bridge.
+/// Puts an existing veth back on the bridge.
 pub(super) fn enslave(netlink: &mut Netlink, name: &str, bridge_index: u32) -> Result<(), LinkError> {
-    set(netlink, name, LinkUnspec::new_with_name(name).controller(bridge_index).up().build())
+    set(netlink, name, LinkUnspec::new_with_name(name).controller(bridge_index).up().build())?;
+    configure_port(netlink, name)
 }
 
 /// Removes an interface (and a veth's peer with it). One that doesn't exist is fine.

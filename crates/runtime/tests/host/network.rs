@@ -1,0 +1,8 @@
+//! The network against the real kernel. Each test has a machine of its own: a network namespace that plays the host,
+//! with another one outside of it, and private mounts. It refuses to touch the real host's interfaces and rules.
+
+mod isolation;
+mod lab;
+mod lifecycle;
+mod ports;
+mod recovery;
