@@ -5,6 +5,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use hypercore_model::{WorkloadSpec, user::User};
+use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::{
     image::{Config, ImageConfiguration},
     runtime::{
@@ -39,7 +40,7 @@ const CAPABILITIES: [Capability; 13] = [
 /// Open files, as systemd gives to services and so docker to containers: few by default, as programs that close all of
 /// them one by one expect, but a server may ask for many.
 const OPEN_FILES_SOFT: u64 = 1024;
-/// How far a program may raise its own limit.
+/// How far a program may raise its own limit; less if the node itself may not.
 const OPEN_FILES_HARD: u64 = 524_288;
 
 /// Entrypoint and arguments. An entrypoint in the spec drops the image's arguments too. `None` if there is nothing to run.
@@ -161,10 +162,13 @@ fn capabilities() -> LinuxCapabilities {
 }
 
 fn open_files() -> PosixRlimit {
+    // Even root can't raise it beyond its own without CAP_SYS_RESOURCE.
+    let own = getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES_HARD, |(_, hard)| hard);
+    let hard = own.min(OPEN_FILES_HARD);
     PosixRlimitBuilder::default()
         .typ(PosixRlimitType::RlimitNofile)
-        .soft(OPEN_FILES_SOFT)
-        .hard(OPEN_FILES_HARD)
+        .soft(hard.min(OPEN_FILES_SOFT))
+        .hard(hard)
         .build()
         .expect("every field of the builder has a default")
 }

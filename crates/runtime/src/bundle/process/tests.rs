@@ -35,7 +35,8 @@ fn env_of(spec: &WorkloadSpec, image: &ImageConfiguration) -> Vec<String> {
 
 #[test]
 fn what_runs_is_joined_as_docker_does() {
-    type Case<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>, &'a [&'a str], Option<&'a [&'a str]>);
+    type Case<'a> =
+        (&'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>, &'a [&'a str], Option<&'a [&'a str]>);
     let cases: [Case<'_>; 9] = [
         // image entrypoint, image cmd, spec entrypoint, spec command -> argv
         (&["e"], &["c"], None, &[], Some(&["e", "c"])),
@@ -88,7 +89,8 @@ fn the_working_directory_is_absolute_and_clean() {
         (None, Some("/../../etc"), Some("/etc")),
         (Some("srv"), None, None),
     ] {
-        let config = of_image.map_or_else(ConfigBuilder::default, |dir| ConfigBuilder::default().working_dir(dir));
+        let config =
+            of_image.map_or_else(ConfigBuilder::default, |dir| ConfigBuilder::default().working_dir(dir));
         let mut spec = spec();
         spec.workdir = of_spec.map(str::to_owned);
         let found = workdir(&spec, &image(config)).ok();
