@@ -86,7 +86,7 @@ impl Show {
         let image = sample::counting_server()?;
         let reference = registry.push(&image, IMAGE)?;
         stage.seen(&format!("pushed {reference}, {}", image.digest()));
-        let node = Node::prepare(shell::workspace().join("target/debug"), BRIDGE, CIDR, registry.address())?;
+        let node = Node::prepare(shell::workspace().join("target/debug"), BRIDGE, CIDR)?;
         Ok(Self { stage, node, registry })
     }
 

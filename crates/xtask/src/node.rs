@@ -19,31 +19,27 @@ use crate::shell;
 /// Longest wait for an agent to answer, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A node's directories, configuration and, while it runs, its agent.
+/// A node's directories and, while it runs, its agent.
 #[derive(Debug)]
 pub(crate) struct Node {
     programs: PathBuf,
+    bridge: &'static str,
+    cidr: &'static str,
     scratch: Option<tempfile::TempDir>,
     http: SocketAddr,
     agent: Option<Child>,
 }
 
 impl Node {
-    /// Makes a scratch directory with a configuration of its own: directories, bridge and subnet that no other
-    /// node of this machine uses. `programs` is where the built binaries are.
+    /// Makes a scratch directory. `programs` is where the built binaries are; `bridge` and `cidr` must be used by no
+    /// other node of this machine.
     ///
     /// # Errors
-    /// When the directory can't be written or no port is free.
-    pub(crate) fn prepare(programs: PathBuf, bridge: &str, cidr: &str, registry: &str) -> Result<Self> {
+    /// When the directory can't be made or no port is free.
+    pub(crate) fn prepare(programs: PathBuf, bridge: &'static str, cidr: &'static str) -> Result<Self> {
         let scratch =
             tempfile::Builder::new().prefix("hypercore-").tempdir().context("making a scratch directory")?;
-        let directory = scratch.path().display();
-        let text = format!(
-            "[node]\ndata_directory = \"{directory}/data\"\nruntime_directory = \"{directory}/run\"\n\n\
-             [runtime]\nbridge = \"{bridge}\"\ncidr = \"{cidr}\"\ninsecure_registries = [\"{registry}\"]\n"
-        );
-        std::fs::write(scratch.path().join("hypercore.toml"), text).context("writing hypercore.toml")?;
-        Ok(Self { programs, scratch: Some(scratch), http: free_address()?, agent: None })
+        Ok(Self { programs, bridge, cidr, scratch: Some(scratch), http: free_address()?, agent: None })
     }
 
     /// The scratch directory.
@@ -71,7 +67,9 @@ impl Node {
     /// `hypercore up` for this node.
     pub(crate) fn up(&self) -> Command {
         let mut command = Command::new(self.programs.join("hypercore"));
-        command.arg("up").arg("--config").arg(self.directory().join("hypercore.toml"));
+        command.arg("up").arg("--data-dir").arg(self.directory().join("data"));
+        command.arg("--runtime-dir").arg(self.directory().join("run"));
+        command.args(["--bridge", self.bridge, "--cidr", self.cidr]);
         command.arg("--http-bind-addr").arg(self.http.to_string());
         command
     }

@@ -13,6 +13,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe};
 use serde_json::{Value, json};
 
+use super::procfs;
 use super::samples::Samples;
 use super::table::Line;
 use super::world::{World, timed};
@@ -20,7 +21,7 @@ use crate::shell;
 
 const ROUNDS: usize = 200;
 /// Both sides put the container's cgroup here.
-const CGROUP: &str = "/hypercore-bench-bare";
+const CGROUP: &str = "hypercore-bench-bare";
 
 /// Runs `true` in containers of both sides in turn.
 ///
@@ -38,7 +39,7 @@ pub(super) fn measure(world: &mut World) -> Result<Vec<Line>> {
         peer.push(timed(|| bundle.by_runc(&id))?.1);
     }
     prctl::set_child_subreaper(false).context("ceasing to be a subreaper")?;
-    remove_cgroups();
+    procfs::remove_empty_cgroups(CGROUP);
     Ok(vec![Line::times("bare container, whole life", &ours, ("runc run", &peer), "<= 0.4x")])
 }
 
@@ -61,7 +62,7 @@ impl Bundle {
         let mut config: Value = serde_json::from_str(&text).context("reading the bundle's config.json")?;
         config["process"]["args"] = json!(["/bin/true"]);
         config["process"]["terminal"] = json!(false);
-        config["linux"]["cgroupsPath"] = json!(CGROUP);
+        config["linux"]["cgroupsPath"] = json!(format!("/{CGROUP}"));
         std::fs::write(path, config.to_string()).context("writing the bundle's config.json")?;
         Ok(Self { states: [scratch.join("bare-engine"), scratch.join("bare-runc")], directory })
     }
@@ -97,13 +98,4 @@ fn reported_pid(command: &mut Command, read: OwnedFd, write: OwnedFd) -> Result<
         serde_json::from_str(&line).with_context(|| format!("the engine's report {line:?}"))?;
     let pid = report["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
     pid.map(Pid::from_raw).with_context(|| format!("no pid in the engine's report {line:?}"))
-}
-
-/// Engines remove the container's own cgroup and may leave the directory above it.
-fn remove_cgroups() {
-    let Ok(hierarchies) = std::fs::read_dir("/sys/fs/cgroup") else { return };
-    for hierarchy in hierarchies.flatten() {
-        // There, only if there is nothing left in it; missing in most hierarchies.
-        let _ = std::fs::remove_dir(hierarchy.path().join(CGROUP.trim_start_matches('/')));
-    }
 }

@@ -12,6 +12,7 @@ use hypercore_fixtures::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::procfs;
 use crate::shell;
 
 /// containerd's shims put runc's state in one place for all instances; the namespace keeps ours apart.
@@ -119,5 +120,6 @@ impl Drop for Containerd {
         }
         // Made by its shims outside of its directories; there only if there is nothing in it any more.
         let _ = std::fs::remove_dir(Path::new("/run/containerd/runc").join(NAMESPACE));
+        procfs::remove_empty_cgroups(NAMESPACE);
     }
 }

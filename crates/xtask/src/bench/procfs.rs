@@ -1,7 +1,8 @@
-//! What /proc says about processes and memory (proc(5)).
+//! What the kernel's file systems say about processes and memory (proc(5)), and the cgroups that engines forget.
 //!
 //! It refuses to guess: a process that is gone is an error, not a zero.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -57,6 +58,17 @@ pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     cpu_ticks(&text).map(|ticks| Duration::from_millis(ticks * 10)).with_context(|| format!("reading {path}"))
+}
+
+/// Removes the cgroup `name` from the top of every hierarchy. Engines remove a container's own cgroup and leave the
+/// one above it.
+pub(super) fn remove_empty_cgroups(name: &str) {
+    let Ok(hierarchies) = std::fs::read_dir("/sys/fs/cgroup") else { return };
+    for hierarchy in hierarchies.flatten() {
+        // Fails where it doesn't exist, and where something is left in it that isn't ours to remove.
+        let _ = std::fs::remove_dir(hierarchy.path().join(name));
+    }
+    let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(name));
 }
 
 /// Fields 14 and 15, counted after the program's name, which may hold spaces. USER_HZ is 100 on Linux.

@@ -32,7 +32,7 @@ impl World {
     /// When one of them doesn't come up or refuses the image.
     pub(super) fn open() -> Result<Self> {
         let programs = shell::workspace().join("target/release");
-        let mut node = Node::prepare(programs, BRIDGE, CIDR, "127.0.0.1:1")?;
+        let mut node = Node::prepare(programs, BRIDGE, CIDR)?;
         let image = ImageBuilder::busybox()?.cmd(["sleep", "1000000"]).build();
         let archive = node.directory().join("image.tar");
         image.write_archive(&archive, IMAGE).context("writing the image")?;
