@@ -22,22 +22,43 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use hypercore_model::{Digest, ImageReference, Timestamp};
 use oci_spec::image::ImageConfiguration;
 
+mod archive;
+mod blocking;
+mod collect;
 mod content;
+mod download;
+mod endpoint;
 mod error;
+mod import;
+mod ingest;
+mod layout;
+mod oci_layout;
 mod progress;
+mod pull;
+mod references;
+mod registry;
 mod settings;
 mod unpack;
 
-pub use content::{ContentError, DOCUMENT_BYTES_MAX, LAYERS_COUNT_MAX};
+pub use archive::ArchiveError;
+pub use content::ContentError;
 pub use error::{ImportError, OpenError, PullError, RemoveError, TransferError};
 pub use progress::{PullProgress, PullStep};
 pub use settings::RegistrySettings;
-pub use unpack::UnpackError;
+pub use unpack::{PathError, UnpackError};
+
+use blocking::blocking;
+use collect::{Pins, collect};
+use ingest::Ingest;
+use layout::Layout;
+use references::References;
+use registry::Clients;
 
 /// One image of the store, ready to be run.
 #[derive(Debug, Clone)]
@@ -59,7 +80,16 @@ pub struct Image {
 /// The images of this node. Clones share one store.
 #[derive(Debug, Clone)]
 pub struct ImageStore {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    references: References,
+    pins: Pins,
+    ingest: Ingest,
+    clients: Clients,
 }
 
 impl ImageStore {
@@ -69,50 +99,29 @@ impl ImageStore {
     /// # Errors
     /// [`OpenError`] when its directories or its list of references can't be read or made.
     pub fn open(images_dir: &Path) -> Result<Self, OpenError> {
-        unimplemented!()
-    }
-
-    /// Brings an image from its registry (or a mirror) into the store, or only its name when the content is here.
-    /// Always asks what the tag means now; ask [`Self::get`] first when that is not wanted.
-    ///
-    /// # Errors
-    /// [`PullError`], which names image and registry and tells all causes apart.
-    pub async fn pull(
-        &self,
-        reference: &ImageReference,
-        settings: &RegistrySettings,
-        progress: &(dyn Fn(PullProgress) + Send + Sync),
-    ) -> Result<Image, PullError> {
-        unimplemented!()
-    }
-
-    /// Brings all images of an OCI layout directory or oci-archive into the store, under the names in their
-    /// `org.opencontainers.image.ref.name` annotations, or a single image under `rename`.
-    ///
-    /// # Errors
-    /// [`ImportError`], which names the path.
-    pub async fn import(
-        &self,
-        path: &Path,
-        rename: Option<&ImageReference>,
-    ) -> Result<Vec<Image>, ImportError> {
-        unimplemented!()
+        let layout =
+            Layout::open(images_dir).map_err(|(path, source)| OpenError::Directory { path, source })?;
+        let references = References::open(&layout)?;
+        let pins = Pins::default();
+        let ingest = Ingest::new(layout.clone(), pins.clone());
+        let inner = Inner { layout, references, pins, ingest, clients: Clients::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The image of that name. Answers from memory.
     #[must_use]
     pub fn get(&self, reference: &ImageReference) -> Option<Image> {
-        unimplemented!()
+        self.inner.references.get(reference)
     }
 
     /// Every image, ordered by name. Answers from memory.
     #[must_use]
     pub fn list(&self) -> Vec<Image> {
-        unimplemented!()
+        self.inner.references.list()
     }
 
-    /// Forgets a name, and deletes what no other name needs; content of `in_use` (manifest digests of existing
-    /// workloads) and of running pulls stays. Returns the freed bytes of disk.
+    /// Forgets a name, and deletes what nothing else needs; content of `in_use` (manifest digests of workloads that
+    /// exist) and of running pulls stays. Returns the freed bytes of disk.
     ///
     /// # Errors
     /// [`RemoveError::NotFound`] for an unknown name, [`RemoveError::Store`] when the disk fails.
@@ -121,7 +130,16 @@ impl ImageStore {
         reference: &ImageReference,
         in_use: &BTreeSet<Digest>,
     ) -> Result<u64, RemoveError> {
-        unimplemented!()
+        let (inner, name) = (Arc::clone(&self.inner), reference.clone());
+        let removed = blocking(move || {
+            let step = "write its list of references";
+            inner.references.remove(&name).map_err(|source| RemoveError::Store { step, source })
+        });
+        if removed.await? {
+            self.prune(in_use).await
+        } else {
+            Err(RemoveError::NotFound { image: Box::new(reference.clone()) })
+        }
     }
 
     /// Deletes all content that no name, no manifest of `in_use` and no running pull needs. Returns the freed bytes.
@@ -129,6 +147,15 @@ impl ImageStore {
     /// # Errors
     /// [`RemoveError::Store`] when the disk fails.
     pub async fn prune(&self, in_use: &BTreeSet<Digest>) -> Result<u64, RemoveError> {
-        unimplemented!()
+        let (inner, in_use) = (Arc::clone(&self.inner), in_use.clone());
+        let needed = move |references: &References| &references.manifests() | &in_use;
+        blocking(move || collect(&inner.layout, &inner.pins, || needed(&inner.references))).await
+    }
+
+    /// Gives complete content a name.
+    async fn put_name(&self, reference: &ImageReference, digest: Digest) -> Result<Image, TransferError> {
+        let (inner, reference) = (Arc::clone(&self.inner), reference.clone());
+        let now = Timestamp::from_system_time(SystemTime::now());
+        blocking(move || inner.references.put(&reference, digest, now)).await
     }
 }

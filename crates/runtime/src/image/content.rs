@@ -2,17 +2,50 @@
 //! It refuses documents larger than honest ones are, media types it can't unpack, and images of other platforms.
 
 use hypercore_model::Digest;
+use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::TransferError;
+
+/// Largest index, manifest or configuration, in bytes: what registries must accept by the OCI distribution spec,
+/// "Pushing manifests".
+pub(super) const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Most layers of one image: docker's own limit is 127, and overlayfs takes 500.
+pub(super) const LAYERS_COUNT_MAX: usize = 128;
+/// Largest compressed layer, in bytes.
+pub(super) const LAYER_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Media types of manifests and indexes, as an `Accept` header says what we can read.
+pub(super) const MANIFEST_MEDIA_TYPES: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+/// Media types of configurations of runnable images; anything else is an artifact.
+const CONFIG_MEDIA_TYPES: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+/// Media types of layers. How they are compressed is told by their first bytes.
+const LAYER_MEDIA_TYPES: [&str; 5] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+];
 
 /// What is wrong with an index, a manifest or a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// Larger than [`DOCUMENT_BYTES_MAX`].
-    #[error("{what} is {bytes} bytes large, over the limit of {DOCUMENT_BYTES_MAX}")]
+    /// Larger than any honest one.
+    #[error("{what} has {bytes} bytes, over the limit of {bytes_max}")]
     TooLarge {
-        /// Which document.
+        /// Which document or blob.
         what: &'static str,
         /// How large it is, or at least is.
         bytes: u64,
+        /// How large it may be.
+        bytes_max: u64,
     },
     /// Not the JSON that the OCI image spec describes.
     #[error("{what} can't be read")]
@@ -42,7 +75,7 @@ pub enum ContentError {
     /// No layers: there would be nothing to run.
     #[error("it has no layers")]
     NoLayers,
-    /// More layers than overlayfs can stack.
+    /// More layers than are ever needed.
     #[error("it has {count} layers, over the limit of {LAYERS_COUNT_MAX}")]
     TooManyLayers {
         /// How many it has.
@@ -69,8 +102,153 @@ pub enum ContentError {
     },
 }
 
-/// Largest index, manifest or configuration, in bytes: what registries must accept by the OCI distribution spec,
-/// "Pushing manifests".
-pub const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Most layers of one image: docker's own limit is 127, and overlayfs takes 500.
-pub const LAYERS_COUNT_MAX: usize = 128;
+/// Content to be fetched: its digest, and its size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blob {
+    pub(super) digest: Digest,
+    pub(super) size_bytes: u64,
+}
+
+/// The manifest of one image of one platform.
+#[derive(Debug, Clone)]
+pub(super) struct Manifest {
+    pub(super) config: Blob,
+    /// Compressed layers, lowest first.
+    pub(super) layers: Vec<Blob>,
+}
+
+/// What a manifest's place can hold.
+#[derive(Debug)]
+pub(super) enum Document {
+    Manifest(Manifest),
+    Index(ImageIndex),
+}
+
+/// The parts of a document that tell which kind it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kind {
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+impl Document {
+    /// Reads an index or a manifest, of OCI's or docker's making.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ContentError> {
+        let kind: Kind = json("its manifest", bytes)?;
+        let is_index = match kind.media_type.as_deref() {
+            None => kind.manifests.is_some(),
+            Some(media_type) if MANIFEST_MEDIA_TYPES.contains(&media_type) => {
+                media_type.contains("index") || media_type.contains("list")
+            }
+            Some(media_type) => {
+                return Err(ContentError::MediaType {
+                    what: "its manifest",
+                    media_type: media_type.to_owned(),
+                });
+            }
+        };
+        if is_index {
+            return Ok(Self::Index(json("its index", bytes)?));
+        }
+        Manifest::new(&json("its manifest", bytes)?).map(Self::Manifest)
+    }
+}
+
+impl Manifest {
+    fn new(manifest: &ImageManifest) -> Result<Self, ContentError> {
+        let count = manifest.layers().len();
+        if count > LAYERS_COUNT_MAX {
+            return Err(ContentError::TooManyLayers { count });
+        }
+        let config = blob("its configuration", manifest.config(), &CONFIG_MEDIA_TYPES, DOCUMENT_BYTES_MAX)?;
+        let layers = manifest.layers().iter();
+        let layers = layers.map(|layer| blob("a layer", layer, &LAYER_MEDIA_TYPES, LAYER_BYTES_MAX));
+        let layers: Vec<_> = layers.collect::<Result<_, _>>()?;
+        if layers.is_empty() { Err(ContentError::NoLayers) } else { Ok(Self { config, layers }) }
+    }
+
+    /// Reads the configuration that belongs to this manifest, with the diff_ids of its layers, lowest first.
+    pub(super) fn parse_config(
+        &self,
+        bytes: &[u8],
+    ) -> Result<(ImageConfiguration, Vec<Digest>), TransferError> {
+        let config: ImageConfiguration =
+            json("its configuration", bytes).map_err(TransferError::Malformed)?;
+        let diff_ids = config.rootfs().diff_ids().iter().map(|text| digest("a layer", text));
+        let diff_ids: Vec<_> = diff_ids.collect::<Result<_, _>>().map_err(TransferError::Malformed)?;
+        if diff_ids.len() != self.layers.len() {
+            let (layers, diff_ids) = (self.layers.len(), diff_ids.len());
+            return Err(TransferError::Malformed(ContentError::LayerCount { layers, diff_ids }));
+        }
+        if *config.os() != Os::Linux || *config.architecture() != Arch::default() {
+            let available = format!("{}/{}", config.os(), config.architecture());
+            return Err(TransferError::NoPlatform { wanted: wanted_platform(), available });
+        }
+        Ok((config, diff_ids))
+    }
+
+    /// Bytes that a pull of the image transfers, without the manifest itself.
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size_bytes).sum::<u64>() + self.config.size_bytes
+    }
+}
+
+/// Picks this machine's image out of several. One without a platform is taken when there is no better; its
+/// configuration still has to fit.
+pub(super) fn choose_platform(entries: &[&Descriptor]) -> Result<Digest, TransferError> {
+    let fits = |entry: &&&Descriptor| {
+        entry.platform().as_ref().is_some_and(|platform| {
+            // Variants beyond the base level (amd64/v3) may need instructions that this CPU lacks.
+            let is_base =
+                platform.variant().as_deref().is_none_or(|variant| matches!(variant, "" | "v1" | "v8"));
+            *platform.os() == Os::Linux && *platform.architecture() == Arch::default() && is_base
+        })
+    };
+    let chosen =
+        entries.iter().find(fits).or_else(|| entries.iter().find(|entry| entry.platform().is_none()));
+    let Some(chosen) = chosen else {
+        let platforms = entries.iter().filter_map(|entry| entry.platform().as_ref());
+        let mut available: Vec<_> =
+            platforms.map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
+        available.retain(|platform| platform != "unknown/unknown");
+        available.dedup();
+        let available = if available.is_empty() { "nothing".to_owned() } else { available.join(", ") };
+        return Err(TransferError::NoPlatform { wanted: wanted_platform(), available });
+    };
+    digest("an image of its index", chosen.digest().as_ref()).map_err(TransferError::Malformed)
+}
+
+/// Reads a JSON document of at most [`DOCUMENT_BYTES_MAX`].
+pub(super) fn json<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, ContentError> {
+    let size = bytes.len() as u64;
+    if size > DOCUMENT_BYTES_MAX {
+        return Err(ContentError::TooLarge { what, bytes: size, bytes_max: DOCUMENT_BYTES_MAX });
+    }
+    serde_json::from_slice(bytes).map_err(|source| ContentError::Json { what, source })
+}
+
+fn wanted_platform() -> String {
+    format!("{}/{}", Os::Linux, Arch::default())
+}
+
+fn digest(what: &'static str, text: &str) -> Result<Digest, ContentError> {
+    text.parse().map_err(|_| ContentError::DigestAlgorithm { what, digest: text.to_owned() })
+}
+
+fn blob(
+    what: &'static str,
+    descriptor: &Descriptor,
+    media_types: &[&str],
+    bytes_max: u64,
+) -> Result<Blob, ContentError> {
+    let media_type = descriptor.media_type().as_ref();
+    if !media_types.contains(&media_type) {
+        return Err(ContentError::MediaType { what, media_type: media_type.to_owned() });
+    }
+    let size_bytes = descriptor.size();
+    if size_bytes > bytes_max {
+        return Err(ContentError::TooLarge { what, bytes: size_bytes, bytes_max });
+    }
+    Ok(Blob { digest: digest(what, descriptor.digest().as_ref())?, size_bytes })
+}

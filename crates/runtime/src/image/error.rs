@@ -39,6 +39,14 @@ pub enum OpenError {
         #[source]
         source: serde_json::Error,
     },
+    /// The list of references was written by a newer release.
+    #[error("image store: {path} has version {version}, which this release can't read")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
 }
 
 /// A pull that failed. Nothing of it is visible in the store; complete layers are kept for the next try.
@@ -168,6 +176,11 @@ impl TransferError {
         }
     }
 
+    /// Whether it is this machine's trouble, which no other registry would mend.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::DiskFull(_) | Self::Store { .. })
+    }
+
     /// Hints that don't depend on where the content came from.
     fn local_hint(&self) -> String {
         match self {
@@ -179,7 +192,7 @@ impl TransferError {
             Self::NotFound | Self::DigestMismatch { .. } | Self::Truncated { .. } => {
                 "copy or export the image again".to_owned()
             }
-            _ => "ask who built the image; nothing of it was kept".to_owned(),
+            _ => "ask who built the image".to_owned(),
         }
     }
 }

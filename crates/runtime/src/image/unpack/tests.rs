@@ -315,6 +315,21 @@ fn damaged_archives_are_refused() {
     }
 }
 
+#[test]
+fn links_lead_no_deeper_than_names() {
+    if is_skipped() {
+        return;
+    }
+    let deep = "d/".repeat(40);
+    let scene = Scene::new();
+    let tar = (0..10).fold(TarFixture::new(), |tar, n| {
+        let inside = if n == 0 { deep.clone() } else { format!("l{}/{deep}", n - 1) };
+        tar.directory(&inside).symlink(&format!("l{n}"), &inside)
+    });
+    let error = scene.unpack(tar).unwrap_err();
+    assert!(matches!(error, UnpackError::Write { .. }), "{error:?}");
+}
+
 fn hostile_name() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         Just("a"),

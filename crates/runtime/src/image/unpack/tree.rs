@@ -26,7 +26,7 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, syncfs, unlinkat},
 };
 
-use super::path::MemberPath;
+use super::path::{DEPTH_MAX, MemberPath};
 
 /// How often a resolution is tried again that a rename elsewhere on the machine disturbed (openat2(2), `EAGAIN`).
 const RESOLVE_ATTEMPTS_MAX: u32 = 1000;
@@ -47,6 +47,8 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Tree {
     root: Rc<OwnedFd>,
+    /// Components of the root's own path.
+    root_depth: usize,
     /// The directory that was resolved last: tar files list members directory by directory.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
 }
@@ -55,7 +57,9 @@ impl Tree {
     /// Opens an existing directory.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        Ok(Self { root: Rc::new(open(path, flags, Mode::empty())?), last: None })
+        let root = open(path, flags, Mode::empty())?;
+        let root_depth = real_depth(&root)?;
+        Ok(Self { root: Rc::new(root), root_depth, last: None })
     }
 
     /// The directory of that path below the root, made with all its parents where it is missing.
@@ -72,6 +76,10 @@ impl Tree {
             Err(Errno::ENOENT | Errno::ENOTDIR) => self.make_directories(path)?,
             resolved => Rc::new(resolved?),
         };
+        // Links can lead deeper than names can: what is here must stay removable, and removing recurses.
+        if real_depth(&directory)? - self.root_depth > DEPTH_MAX {
+            return Err(Errno::ENAMETOOLONG.into());
+        }
         self.last = Some((path.to_vec(), Rc::clone(&directory)));
         Ok(directory)
     }
@@ -226,6 +234,12 @@ impl Place {
         path.extend_from_slice(self.name.as_bytes());
         PathBuf::from(OsString::from_vec(path))
     }
+}
+
+/// Components of the path that the kernel knows for a directory.
+fn real_depth(directory: &OwnedFd) -> io::Result<usize> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
+    Ok(path.components().count())
 }
 
 /// Whether the attributes are those of a file of this kind.

@@ -1,16 +1,19 @@
-//! Reads a layer's tar stream member by member: ustar, GNU long names, PAX extended headers.
+//! Reads a tar stream member by member: ustar, GNU long names, PAX extended headers. Layers are such streams, and so
+//! are archives of whole images.
 //!
 //! It refuses sparse members, unknown member types and oversized extended headers; unlike the `tar` crate's own
 //! iterator it bounds what an extended header may hold in memory, and takes values with newlines as they are.
 
 use std::{
     borrow::Cow,
-    io::{self, Read},
+    io::{self, Read, Seek},
 };
 
 use tar::{EntryType, Header};
 
-use super::pax::{PaxError, PaxRecords, parse_number, parse_time};
+mod pax;
+
+use pax::{PaxError, PaxRecords, parse_number, parse_time};
 
 /// Size of headers, and what contents are padded to, in bytes.
 const BLOCK_BYTES: usize = 512;
@@ -19,7 +22,7 @@ const EXTENSION_BYTES_MAX: u64 = 1024 * 1024;
 /// Key prefix of extended attributes, as star, GNU tar and Go write it.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
-/// Why a stream is not a tar archive of a layer.
+/// Why a stream is not a tar archive, or not one that images have.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The stream below failed: damaged compression, a size limit, the disk.
@@ -116,6 +119,11 @@ impl<R: Read> Archive<R> {
     /// The stream, for what comes after the archive's end.
     pub(super) fn into_inner(self) -> R {
         self.stream
+    }
+
+    /// How many bytes of the current member's content are still to be read.
+    pub(super) fn content_bytes(&self) -> u64 {
+        self.content_bytes
     }
 
     /// The next member; `None` at the end. What wasn't read of the member before is skipped.
@@ -220,6 +228,16 @@ impl<R: Read> Archive<R> {
         self.content_bytes = size;
         self.padding_bytes = size.wrapping_neg() % BLOCK_BYTES as u64;
         Ok(())
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    /// Goes past the current member's content without reading it. Returns where in the stream the content begins.
+    pub(super) fn skip_content(&mut self) -> io::Result<u64> {
+        let begin = self.stream.stream_position()?;
+        self.stream.seek_relative(self.content_bytes.cast_signed())?;
+        self.content_bytes = 0;
+        Ok(begin)
     }
 }
 

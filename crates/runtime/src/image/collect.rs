@@ -1,0 +1,116 @@
+//! Deletes content that nothing needs: neither a name, nor a workload, nor a pull that is under way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use hypercore_model::Digest;
+
+use super::{
+    RemoveError,
+    content::Document,
+    layout::{Layout, Temporary},
+};
+
+/// Digests that must not be deleted now, with how many need each. Clones share one set.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pins(Arc<Mutex<BTreeMap<Digest, usize>>>);
+
+/// Keeps its digests pinned until it is dropped.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pins: Pins,
+    digests: Vec<Digest>,
+}
+
+impl Pins {
+    /// Protects content before its presence is looked at; blob digests and diff_ids alike.
+    pub(super) fn pin(&self, digests: impl Iterator<Item = Digest>) -> Pinned {
+        let digests: Vec<_> = digests.collect();
+        let mut counts = self.lock();
+        for digest in &digests {
+            *counts.entry(*digest).or_default() += 1;
+        }
+        Pinned { pins: self.clone(), digests }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut counts = self.pins.lock();
+        for digest in &self.digests {
+            if let Some(count) = counts.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(digest);
+                }
+            }
+        }
+    }
+}
+
+/// Deletes all blobs and layers but those pinned and those of the manifests that `needed_manifests` tells: it is asked
+/// when no pull can begin or end, so that none falls between its pins and its name. Returns the freed bytes. Blocks.
+///
+/// # Errors
+/// [`RemoveError::Store`]; what was deleted until then stays deleted.
+pub(super) fn collect(
+    layout: &Layout,
+    pins: &Pins,
+    needed_manifests: impl FnOnce() -> BTreeSet<Digest>,
+) -> Result<u64, RemoveError> {
+    let failed = |step| move |source| RemoveError::Store { step, source };
+    let garbage = {
+        let pinned = pins.lock();
+        let manifests = needed_manifests();
+        let mut needed: BTreeSet<_> =
+            manifests.iter().flat_map(|manifest| content_of(layout, manifest)).collect();
+        needed.extend(manifests);
+        let is_needed = |digest: &Digest| needed.contains(digest) || pinned.contains_key(digest);
+        let mut garbage = take_away(layout, &layout.blobs(), is_needed).map_err(failed("set blobs aside"))?;
+        garbage.extend(take_away(layout, &layout.layers(), is_needed).map_err(failed("set layers aside"))?);
+        garbage
+    };
+    let deleted = garbage.into_iter().map(Temporary::delete);
+    deleted.sum::<std::io::Result<u64>>().map_err(failed("delete what nothing needs"))
+}
+
+/// Digests of the configuration, the blobs and the diff_ids of a manifest. A manifest that isn't there needs nothing.
+fn content_of(layout: &Layout, manifest: &Digest) -> Vec<Digest> {
+    let Ok(bytes) = fs::read(layout.blob(manifest)) else { return Vec::new() };
+    let Ok(Document::Manifest(manifest)) = Document::parse(&bytes) else { return Vec::new() };
+    let mut digests: Vec<_> = manifest.layers.iter().map(|layer| layer.digest).collect();
+    digests.push(manifest.config.digest);
+    let config = fs::read(layout.blob(&manifest.config.digest)).unwrap_or_default();
+    if let Ok((_, diff_ids)) = manifest.parse_config(&config) {
+        digests.extend(diff_ids);
+    }
+    digests
+}
+
+/// Renames what isn't needed into `temporary/`, where not even a crash keeps it.
+fn take_away(
+    layout: &Layout,
+    directory: &Path,
+    is_needed: impl Fn(&Digest) -> bool,
+) -> std::io::Result<Vec<Temporary>> {
+    let mut garbage = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+        if digest.as_ref().is_some_and(&is_needed) {
+            continue;
+        }
+        let temporary = layout.temporary();
+        fs::rename(entry.path(), temporary.path())?;
+        garbage.push(temporary);
+    }
+    Ok(garbage)
+}

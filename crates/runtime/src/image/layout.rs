@@ -1,0 +1,153 @@
+//! Where the store keeps its files, and how they get there: made in `temporary/`, renamed when they are whole.
+//! It knows nothing of images.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use hypercore_model::Digest;
+
+/// The directory of a store. Clones are the same store.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    root: Arc<Path>,
+    temporaries: Arc<AtomicU64>,
+}
+
+/// Something unfinished. It is deleted when it is dropped before it was put into its place.
+#[derive(Debug)]
+pub(super) struct Temporary {
+    path: PathBuf,
+    is_placed: bool,
+}
+
+impl Layout {
+    /// Makes the directories and deletes what was left unfinished.
+    ///
+    /// # Errors
+    /// What failed, with its path.
+    pub(super) fn open(root: &Path) -> Result<Self, (PathBuf, io::Error)> {
+        let layout = Self { root: root.into(), temporaries: Arc::default() };
+        let temporary = layout.temporary_directory();
+        match fs::remove_dir_all(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err((temporary, error)),
+            _ => {}
+        }
+        for directory in [layout.blobs(), layout.layers(), temporary] {
+            // Layers hold set-uid files of strangers: nobody but root may come near.
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+            made.map_err(|error| (directory, error))?;
+        }
+        Ok(layout)
+    }
+
+    /// The list of references.
+    pub(super) fn references(&self) -> PathBuf {
+        self.root.join("references.json")
+    }
+
+    /// All blobs, each named by its digest.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    /// A blob, which need not exist.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// All unpacked layers, each named by its diff_id.
+    pub(super) fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// An unpacked layer, which need not exist.
+    pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.layers().join(diff_id.hex())
+    }
+
+    /// A new name in `temporary/`; nothing is made there yet.
+    pub(super) fn temporary(&self) -> Temporary {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        Temporary { path: self.temporary_directory().join(number.to_string()), is_placed: false }
+    }
+
+    /// Writes the names in the store's directories to the disk: what was renamed into them survives a crash.
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        for directory in [self.blobs(), self.layers()] {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the list of references at once and durably.
+    pub(super) fn write_references(&self, content: &[u8]) -> io::Result<()> {
+        let temporary = self.temporary();
+        fs::write(temporary.path(), content)?;
+        File::open(temporary.path())?.sync_all()?;
+        temporary.place(&self.references())?;
+        File::open(&self.root)?.sync_all()
+    }
+
+    fn temporary_directory(&self) -> PathBuf {
+        self.root.join("temporary")
+    }
+}
+
+impl Temporary {
+    /// Where it is being made.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Renames it to where it belongs. A file there is replaced; a directory there is the same layer and stays.
+    pub(super) fn place(mut self, to: &Path) -> io::Result<()> {
+        match fs::rename(&self.path, to) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            renamed => {
+                self.is_placed = renamed.is_ok();
+                renamed
+            }
+        }
+    }
+
+    /// Deletes it and says how many bytes of disk that freed.
+    pub(super) fn delete(mut self) -> io::Result<u64> {
+        let bytes = disk_bytes(&self.path);
+        self.is_placed = true;
+        delete(&self.path).map(|()| bytes)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.is_placed
+            && let Err(error) = delete(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "can't delete an unfinished file of the image store");
+        }
+    }
+}
+
+fn delete(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// Bytes of disk below a path; files with several names count in parts. What can't be read counts nothing.
+fn disk_bytes(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    let own_bytes = metadata.blocks() * 512;
+    if !metadata.is_dir() {
+        return own_bytes / metadata.nlink().max(1);
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    own_bytes + entries.map(|entry| disk_bytes(&entry.path())).sum::<u64>()
+}

@@ -1,0 +1,156 @@
+//! An OCI image layout to import from: a directory, or the same as a tar archive (OCI image spec, image-layout.md).
+//!
+//! Files in it are strangers'. It refuses links and everything else that isn't a plain file, documents that are too
+//! large, and compressed archives. It never writes.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::StreamExt;
+use nix::fcntl::OFlag;
+use tokio_util::io::ReaderStream;
+
+use super::{
+    TransferError,
+    archive::{Archive, MemberKind},
+    blocking::blocking,
+    content::{Blob, ContentError, DOCUMENT_BYTES_MAX},
+    download::{BlobSource, BlobStream},
+    unpack::path::MemberPath,
+};
+
+/// Most members of an archive: an image has few, many images still have few.
+const MEMBERS_COUNT_MAX: usize = 100_000;
+/// Bytes read from a blob at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Where the files of a layout are.
+#[derive(Debug, Clone)]
+pub(super) enum OciLayout {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In an archive: where each file begins, and how many bytes it has.
+    Archive { path: PathBuf, files: Arc<HashMap<Vec<u8>, (u64, u64)>> },
+}
+
+impl OciLayout {
+    /// Looks at a path. An archive's headers are read, its contents skipped. Blocks.
+    ///
+    /// # Errors
+    /// When it can't be read, or what it is instead of a layout.
+    pub(super) fn open(path: &Path) -> Result<Self, NoLayout> {
+        let metadata = std::fs::metadata(path).map_err(NoLayout::Unreadable)?;
+        let layout = if metadata.is_dir() {
+            Self::Directory(path.to_owned())
+        } else if metadata.is_file() {
+            let files = Arc::new(list_archive(path)?);
+            Self::Archive { path: path.to_owned(), files }
+        } else {
+            return Err(NoLayout::Other("it is neither a directory nor a file".to_owned()));
+        };
+        match layout.open_file("oci-layout") {
+            Ok(_) => Ok(layout),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(NoLayout::Other("there is no `oci-layout` in it".to_owned()))
+            }
+            Err(error) => Err(NoLayout::Unreadable(error)),
+        }
+    }
+
+    /// Reads a document that has to fit into memory. Blocks.
+    pub(super) fn read(&self, what: &'static str, name: &str) -> Result<Vec<u8>, TransferError> {
+        let file = self.open_file(name).map_err(not_found_or("read a file to import"))?;
+        let mut content = Vec::new();
+        let read = file.take(DOCUMENT_BYTES_MAX + 1).read_to_end(&mut content);
+        let bytes = read.map_err(TransferError::store("read a file to import"))? as u64;
+        if bytes > DOCUMENT_BYTES_MAX {
+            return Err(TransferError::Malformed(ContentError::TooLarge {
+                what,
+                bytes,
+                bytes_max: DOCUMENT_BYTES_MAX,
+            }));
+        }
+        Ok(content)
+    }
+
+    /// Opens a file for reading from its beginning to its end.
+    fn open_file(&self, name: &str) -> io::Result<io::Take<File>> {
+        match self {
+            Self::Directory(directory) => {
+                // A link could lead anywhere, and opening a pipe could wait forever.
+                let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+                let file =
+                    OpenOptions::new().read(true).custom_flags(flags.bits()).open(directory.join(name))?;
+                let metadata = file.metadata()?;
+                if metadata.is_file() {
+                    Ok(file.take(metadata.len()))
+                } else {
+                    Err(io::ErrorKind::NotFound.into())
+                }
+            }
+            Self::Archive { path, files } => {
+                let &(begin, bytes) = files.get(name.as_bytes()).ok_or(io::ErrorKind::NotFound)?;
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(begin))?;
+                Ok(file.take(bytes))
+            }
+        }
+    }
+}
+
+impl BlobSource for OciLayout {
+    async fn open(&self, blob: &Blob) -> Result<BlobStream, TransferError> {
+        let (layout, name) = (self.clone(), blob_name(&blob.digest));
+        let file =
+            blocking(move || layout.open_file(&name).map_err(not_found_or("read a file to import"))).await?;
+        let limit = file.limit();
+        let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file.into_inner()), limit);
+        let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES);
+        Ok(chunks.map(|chunk| chunk.map_err(TransferError::store("read a file to import"))).boxed())
+    }
+}
+
+/// Why a path is no layout.
+#[derive(Debug)]
+pub(super) enum NoLayout {
+    /// The system refused to read it.
+    Unreadable(io::Error),
+    /// It is something else.
+    Other(String),
+}
+
+/// The name of a blob within a layout.
+pub(super) fn blob_name(digest: &hypercore_model::Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn not_found_or(step: &'static str) -> impl FnOnce(io::Error) -> TransferError {
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => TransferError::NotFound,
+        _ => TransferError::store(step)(error),
+    }
+}
+
+fn list_archive(path: &Path) -> Result<HashMap<Vec<u8>, (u64, u64)>, NoLayout> {
+    let file = File::open(path).map_err(NoLayout::Unreadable)?;
+    let mut archive = Archive::new(BufReader::new(file));
+    let mut files = HashMap::new();
+    let no_archive = |error| NoLayout::Other(format!("it is no (uncompressed) tar archive: {error}"));
+    while let Some(member) = archive.next_member().map_err(no_archive)? {
+        if files.len() == MEMBERS_COUNT_MAX {
+            return Err(NoLayout::Other(format!("it has more than {MEMBERS_COUNT_MAX} members")));
+        }
+        let bytes = archive.content_bytes();
+        let begin = archive.skip_content().map_err(NoLayout::Unreadable)?;
+        if let (MemberKind::File, Ok(name)) = (member.kind, MemberPath::parse(&member.name)) {
+            files.insert(name.as_bytes().to_vec(), (begin, bytes));
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,191 @@
+//! Speaks the OCI distribution protocol with one registry about one repository: manifests and blobs, anonymously.
+//!
+//! It refuses to hold more of an answer in memory than an honest one has, to leave TLS once it was begun, and to take
+//! part in pushes or logins. Nothing it returns is verified but for what the registry itself says about digests: the
+//! caller compares.
+
+use std::{fmt, sync::OnceLock, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use hypercore_model::{Digest, ImageReference};
+use reqwest::{Client, Response, StatusCode, header};
+
+use super::{
+    TransferError,
+    content::{Blob, ContentError, DOCUMENT_BYTES_MAX, MANIFEST_MEDIA_TYPES},
+    download::{BlobSource, BlobStream, digest_of},
+    endpoint::Endpoint,
+};
+
+mod token;
+
+use token::Token;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a registry may send nothing at all.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Redirects followed per request: blobs are often kept elsewhere.
+const REDIRECTS_MAX: usize = 5;
+/// Most of a refusal's text that is shown, in characters.
+const MESSAGE_LEN_MAX: usize = 200;
+/// Header that tells the digest of a manifest (OCI distribution spec, "Pulling manifests").
+const DIGEST_HEADER: &str = "docker-content-digest";
+
+/// HTTP clients, made when they are first needed: reading CA certificates takes milliseconds, and a machine without
+/// any can still use plain registries.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    tls: OnceLock<Client>,
+    plain: OnceLock<Client>,
+    loopback: OnceLock<Client>,
+}
+
+/// One repository of one registry.
+pub(super) struct Registry {
+    client: Client,
+    base_url: String,
+    repository: String,
+    token: Token,
+}
+
+impl Clients {
+    /// The client for that endpoint.
+    ///
+    /// # Errors
+    /// [`TransferError::Unreachable`] when TLS can't be set up: there are no CA certificates.
+    fn get(&self, endpoint: &Endpoint) -> Result<Client, TransferError> {
+        let slot = match endpoint {
+            Endpoint { is_plain: false, .. } => &self.tls,
+            Endpoint { is_loopback: true, .. } => &self.loopback,
+            Endpoint { .. } => &self.plain,
+        };
+        if let Some(client) = slot.get() {
+            return Ok(client.clone());
+        }
+        let mut builder = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+            .user_agent(concat!("hypercore/", env!("CARGO_PKG_VERSION")))
+            .https_only(!endpoint.is_plain);
+        if endpoint.is_plain {
+            // Without roots there is no TLS, and nothing that can be missing on the machine.
+            builder = builder.tls_certs_only([]);
+        }
+        if endpoint.is_loopback {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(TransferError::Unreachable)?;
+        Ok(slot.get_or_init(|| client).clone())
+    }
+}
+
+impl Registry {
+    /// A repository at an endpoint. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`TransferError::Unreachable`] when TLS can't be set up.
+    pub(super) fn new(
+        clients: &Clients,
+        endpoint: &Endpoint,
+        image: &ImageReference,
+    ) -> Result<Self, TransferError> {
+        let client = clients.get(endpoint)?;
+        let scheme = if endpoint.is_plain { "http" } else { "https" };
+        let repository = image.repository().to_owned();
+        Ok(Self {
+            client,
+            base_url: format!("{scheme}://{}", endpoint.host),
+            token: Token::new(&repository),
+            repository,
+        })
+    }
+
+    /// The manifest or index that a tag or digest stands for, as bytes, with the digest of those bytes.
+    pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<(Bytes, Digest), TransferError> {
+        let url = format!("{}/v2/{}/manifests/{tag_or_digest}", self.base_url, self.repository);
+        let response = self.get(&url, &MANIFEST_MEDIA_TYPES.join(", ")).await?;
+        let announced =
+            response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let bytes = read_bounded("its manifest", response).await?;
+        let actual = digest_of(&bytes);
+        match announced {
+            Some(expected) if expected != actual => Err(TransferError::DigestMismatch { expected, actual }),
+            _ => Ok((bytes, actual)),
+        }
+    }
+
+    /// Asks, and asks again with a token when the registry wants one.
+    async fn get(&self, url: &str, accept: &str) -> Result<Response, TransferError> {
+        let token = self.token.current();
+        let response = self.send(url, accept, token.as_deref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return expect_success(response).await;
+        }
+        let token = self.token.renew(&self.client, response.headers(), token.as_deref()).await?;
+        expect_success(self.send(url, accept, Some(&token)).await?).await
+    }
+
+    async fn send(&self, url: &str, accept: &str, token: Option<&str>) -> Result<Response, TransferError> {
+        let mut request = self.client.get(url).header(header::ACCEPT, accept);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.map_err(TransferError::Unreachable)
+    }
+}
+
+impl BlobSource for Registry {
+    async fn open(&self, blob: &Blob) -> Result<BlobStream, TransferError> {
+        let url = format!("{}/v2/{}/blobs/{}", self.base_url, self.repository, blob.digest);
+        let response = self.get(&url, "*/*").await.map_err(|error| match error {
+            // "The image was not found" would be the wrong message: its manifest was.
+            TransferError::NotFound => {
+                TransferError::Refused { status: 404, message: format!(": it has no blob {}", blob.digest) }
+            }
+            error => error,
+        })?;
+        Ok(response.bytes_stream().map_err(TransferError::Unreachable).boxed())
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token is left out on purpose.
+        write!(f, "Registry({}/{})", self.base_url, self.repository)
+    }
+}
+
+async fn expect_success(response: Response) -> Result<Response, TransferError> {
+    match response.status() {
+        status if status.is_success() => Ok(response),
+        StatusCode::NOT_FOUND => Err(TransferError::NotFound),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(TransferError::Unauthorized),
+        status => {
+            let text = read_bounded("the answer", response).await.unwrap_or_default();
+            let text: String = String::from_utf8_lossy(&text).chars().take(MESSAGE_LEN_MAX).collect();
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let message = if text.is_empty() { text } else { format!(": {text}") };
+            Err(TransferError::Refused { status: status.as_u16(), message })
+        }
+    }
+}
+
+/// Reads an answer that has to fit into memory.
+async fn read_bounded(what: &'static str, mut response: Response) -> Result<Bytes, TransferError> {
+    let mut content = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(TransferError::Unreachable)? {
+        content.extend_from_slice(&chunk);
+        let bytes = content.len() as u64;
+        if bytes > DOCUMENT_BYTES_MAX {
+            return Err(TransferError::Malformed(ContentError::TooLarge {
+                what,
+                bytes,
+                bytes_max: DOCUMENT_BYTES_MAX,
+            }));
+        }
+    }
+    Ok(content.into())
+}
