@@ -1,0 +1,143 @@
+//! From the flags of `run` to a spec that is valid as a whole. All mistakes that the flags' own types can't see are
+//! told together.
+
+use std::collections::BTreeMap;
+
+use hypercore_api::ErrorKind;
+use hypercore_model::WorkloadSpec;
+
+use super::{RunArgs, environment};
+use crate::failure::Failure;
+
+/// Checks the flags together.
+pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
+    let mut mistakes = Vec::new();
+    let env = environment::read(&args.env_file, &args.env, |key| std::env::var(key).ok(), &mut mistakes);
+    let mut spec = WorkloadSpec::of_image(args.image);
+    spec.name = args.name;
+    spec.isolation = args.isolation;
+    spec.entrypoint = args.entrypoint.map(|program| vec![program]);
+    spec.command = args.command;
+    spec.env = env;
+    spec.user = args.user;
+    spec.workdir = args.workdir;
+    spec.hostname = args.hostname;
+    spec.ports = args.publish;
+    spec.cpu = args.cpu;
+    spec.memory = args.memory;
+    spec.tty = args.tty;
+    spec.stdin_open = args.interactive;
+    spec.remove_on_exit = args.rm;
+    spec.labels = labels(&args.label);
+    if let Some(pids) = args.pids {
+        spec.pids_max = pids;
+    }
+    if let Err(errors) = spec.validate() {
+        mistakes.extend(errors.iter().map(ToString::to_string));
+    }
+    if mistakes.is_empty() {
+        return Ok(spec);
+    }
+    let hint = "`hypercore run --help` explains every flag";
+    Err(Failure::new(ErrorKind::Usage, "invalid_request", mistakes.join("; ")).with_hint(hint))
+}
+
+/// `KEY=VALUE`, or `KEY` for an empty value; a later one replaces an earlier one.
+fn labels(texts: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), value.to_owned()),
+        None => (text.clone(), String::new()),
+    };
+    texts.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{FromArgMatches as _, Parser};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn spec(words: &[&str]) -> Result<WorkloadSpec, Failure> {
+        let matches = crate::cli::definition().get_matches_from([&["hypercore", "run"], words].concat());
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        let Command::Run(args) = cli.command else { panic!("{cli:?}") };
+        read(*args)
+    }
+
+    #[test]
+    fn flags_end_where_the_command_begins() {
+        for words in
+            [["-d", "web", "--", "ls", "-l", "-d"].as_slice(), ["-d", "web", "ls", "-l", "-d"].as_slice()]
+        {
+            let spec = spec(words).unwrap();
+            assert_eq!(spec.command, ["ls", "-l", "-d"]);
+        }
+    }
+
+    #[test]
+    fn every_flag_reaches_its_field() {
+        let spec = spec(&[
+            "-it",
+            "--rm",
+            "--name",
+            "web",
+            "-p",
+            "80",
+            "-p",
+            "53:53/udp",
+            "--cpu",
+            "0.5",
+            "--mem",
+            "64m",
+            "--pids",
+            "7",
+            "-e",
+            "A=b=c",
+            "--label",
+            "x",
+            "-l",
+            "y=z",
+            "--isolation",
+            "microvm",
+            "--entrypoint",
+            "/bin/sh",
+            "-u",
+            "1:2",
+            "-w",
+            "/tmp",
+            "--hostname",
+            "h",
+            "img:1",
+        ])
+        .unwrap();
+        assert!(spec.tty && spec.stdin_open && spec.remove_on_exit);
+        assert_eq!(spec.name.unwrap().as_str(), "web");
+        assert_eq!(spec.ports.len(), 2);
+        assert_eq!(
+            (spec.cpu.unwrap().millis(), spec.memory.unwrap().bytes(), spec.pids_max),
+            (500, 64 << 20, 7)
+        );
+        assert_eq!(spec.env["A"], "b=c");
+        assert_eq!((spec.labels["x"].as_str(), spec.labels["y"].as_str()), ("", "z"));
+        assert_eq!(spec.isolation, hypercore_model::Isolation::MicroVm);
+        assert_eq!(spec.entrypoint.unwrap(), ["/bin/sh"]);
+        assert_eq!((spec.user.unwrap(), spec.workdir.unwrap()), ("1:2".into(), "/tmp".into()));
+        assert_eq!(spec.hostname.unwrap().as_str(), "h");
+    }
+
+    #[test]
+    fn mistakes_across_flags_are_told_together() {
+        let failure = spec(&["-p", "80:80", "-p", "80:81", "-w", "tmp", "-e", "=x", "web"]).unwrap_err();
+        assert_eq!(failure.exit.code(), 2);
+        for part in ["host port 80", "`tmp`", "`=x`"] {
+            assert!(failure.error.message.contains(part), "{part} in {}", failure.error.message);
+        }
+    }
+
+    #[test]
+    fn dash_v_after_run_is_kept_free() {
+        assert!(Cli::try_parse_from(["hypercore", "run", "-v", "web"]).is_err());
+        assert!(Cli::try_parse_from(["hypercore", "-v", "run", "web"]).is_ok());
+    }
+}

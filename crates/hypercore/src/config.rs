@@ -1,0 +1,237 @@
+//! What the configuration file may say, with its defaults: one struct per table of `hypercore.toml`.
+//!
+//! ```text
+//!   defaults  <-  /etc/hypercore/hypercore.toml or --config FILE  <-  HYPERCORE_<TABLE>_<KEY>  <-  flags of `up`
+//! ```
+//!
+//! Every table and key is known here and checked, also those that a single node doesn't use yet, so that one file
+//! is valid for every release. It refuses unknown keys, and it refuses to stop at the first mistake.
+
+mod address;
+mod choice;
+mod load;
+mod mistake;
+mod schema;
+mod setting;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::Serialize;
+
+pub(crate) use address::{BridgeName, Cidr};
+pub(crate) use choice::{Backend, LogFormat, LogLevel};
+pub(crate) use load::{DEFAULT_PATH, Loaded, load, load_defaults};
+pub(crate) use mistake::ConfigError;
+pub(crate) use setting::{AbsolutePath, from_text};
+
+use address::{NodeIdentity, Url};
+use choice::{Algorithm, Encryption, KeyDerivation, Protocol, Signature, TlsVersion, Vmm};
+use setting::{OrEmpty, Period, Price, Whole};
+
+/// The whole file. Field names are the keys; `schema` lists them once more with how each is read.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub(crate) struct Config {
+    pub(crate) node: NodeTable,
+    pub(crate) transport: TransportTable,
+    pub(crate) consensus: ConsensusTable,
+    pub(crate) security: SecurityTable,
+    pub(crate) storage: StorageTable,
+    pub(crate) gateway: GatewayTable,
+    pub(crate) runtime: RuntimeTable,
+    pub(crate) cluster: ClusterTable,
+    pub(crate) beacon: BeaconTable,
+    pub(crate) logging: LoggingTable,
+}
+
+/// `[node]`: this machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct NodeTable {
+    pub(crate) id: NodeIdentity,
+    pub(crate) listen_address: SocketAddr,
+    pub(crate) data_directory: AbsolutePath,
+    pub(crate) runtime_directory: AbsolutePath,
+    pub(crate) max_connections: Whole<1, 1_000_000>,
+    pub(crate) region: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Default for NodeTable {
+    fn default() -> Self {
+        Self {
+            id: NodeIdentity::Auto,
+            listen_address: SocketAddr::from(([0u16; 8], 7946)),
+            data_directory: AbsolutePath(PathBuf::from("/var/lib/hypercore")),
+            runtime_directory: AbsolutePath(PathBuf::from("/run/hypercore")),
+            max_connections: Whole(10_000),
+            region: String::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[transport]`: between nodes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct TransportTable {
+    pub(crate) protocol: Protocol,
+    pub(crate) tls_version: TlsVersion,
+    pub(crate) certificate_path: OrEmpty<AbsolutePath>,
+    pub(crate) key_rotation_interval: Period,
+}
+
+impl Default for TransportTable {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Quic,
+            tls_version: TlsVersion::V1_3,
+            certificate_path: OrEmpty(None),
+            key_rotation_interval: Period::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// `[consensus]`: how nodes agree.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ConsensusTable {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) timeout: Period,
+    pub(crate) batch_size: Whole<1, 100_000>,
+    pub(crate) checkpoint_interval: Whole<1, 1_000_000_000>,
+    pub(crate) validators_max: Whole<1, 100>,
+}
+
+impl Default for ConsensusTable {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Tendermint,
+            timeout: Period::from_secs(1),
+            batch_size: Whole(100),
+            checkpoint_interval: Whole(1000),
+            validators_max: Whole(7),
+        }
+    }
+}
+
+/// `[security]`: the algorithms, named so that a reader of the file sees them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct SecurityTable {
+    pub(crate) encryption_algorithm: Encryption,
+    pub(crate) signature_algorithm: Signature,
+    pub(crate) key_derivation: KeyDerivation,
+}
+
+impl Default for SecurityTable {
+    fn default() -> Self {
+        Self {
+            encryption_algorithm: Encryption::XChaCha20Poly1305,
+            signature_algorithm: Signature::Ed25519,
+            key_derivation: KeyDerivation::Argon2,
+        }
+    }
+}
+
+/// `[storage]`: what must survive a reboot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct StorageTable {
+    pub(crate) backend: Backend,
+    pub(crate) replication_factor: Whole<1, 100>,
+    pub(crate) fsync: bool,
+}
+
+impl Default for StorageTable {
+    fn default() -> Self {
+        Self { backend: Backend::Redb, replication_factor: Whole(4), fsync: true }
+    }
+}
+
+/// `[gateway]`: the REST front door, and the services it can use but never needs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct GatewayTable {
+    pub(crate) listen_address: SocketAddr,
+    pub(crate) database_url: OrEmpty<Url>,
+    pub(crate) redis_url: OrEmpty<Url>,
+    pub(crate) loki_url: OrEmpty<Url>,
+}
+
+impl Default for GatewayTable {
+    fn default() -> Self {
+        Self {
+            listen_address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            database_url: OrEmpty(None),
+            redis_url: OrEmpty(None),
+            loki_url: OrEmpty(None),
+        }
+    }
+}
+
+/// `[runtime]`: how workloads run on this machine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RuntimeTable {
+    pub(crate) vmm: Vmm,
+    pub(crate) kernel: OrEmpty<AbsolutePath>,
+    pub(crate) cidr: Cidr,
+    pub(crate) bridge: BridgeName,
+    pub(crate) registry_mirrors: Vec<String>,
+    pub(crate) insecure_registries: Vec<String>,
+}
+
+impl Default for RuntimeTable {
+    fn default() -> Self {
+        Self {
+            vmm: Vmm::Auto,
+            kernel: OrEmpty(None),
+            cidr: Cidr::default(),
+            bridge: BridgeName::default(),
+            registry_mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+        }
+    }
+}
+
+/// `[cluster]`: what the cluster shows to the world.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ClusterTable {
+    pub(crate) base_url: String,
+    pub(crate) tls_cert: OrEmpty<AbsolutePath>,
+    pub(crate) tls_key: OrEmpty<AbsolutePath>,
+    pub(crate) policy: OrEmpty<AbsolutePath>,
+    pub(crate) respawn_on_node_failure: bool,
+}
+
+impl Default for ClusterTable {
+    fn default() -> Self {
+        Self {
+            base_url: String::new(),
+            tls_cert: OrEmpty(None),
+            tls_key: OrEmpty(None),
+            policy: OrEmpty(None),
+            respawn_on_node_failure: true,
+        }
+    }
+}
+
+/// `[beacon]`: what this node says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct BeaconTable {
+    pub(crate) endpoint: OrEmpty<Url>,
+    pub(crate) price_per_gb: Price,
+    pub(crate) interval: Period,
+}
+
+impl Default for BeaconTable {
+    fn default() -> Self {
+        Self { endpoint: OrEmpty(None), price_per_gb: Price(0.01), interval: Period::from_secs(5) }
+    }
+}
+
+/// `[logging]`: what the agent says on stderr.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct LoggingTable {
+    pub(crate) level: LogLevel,
+    pub(crate) format: LogFormat,
+}
+
+impl Default for LoggingTable {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}

@@ -1,0 +1,148 @@
+use super::*;
+
+fn of_text(text: &str) -> Result<Config, Vec<String>> {
+    of(text, &[])
+}
+
+fn of(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hypercore.toml");
+    fs::write(&path, text).unwrap();
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    match load(Some(&path), environment) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(ConfigError::Mistakes(mistakes)) => {
+            let prefix = format!("{}:", path.display());
+            Err(mistakes.iter().map(|m| m.to_string().replace(&prefix, "")).collect())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn what_is_shown_reads_back_as_itself() {
+    let config = Config::default();
+    assert_eq!(of_text(&toml::to_string(&config).unwrap()).unwrap(), config);
+}
+
+#[test]
+fn the_file_of_the_contract_is_the_defaults() {
+    let text = r#"
+[node]
+id = "auto"
+listen_address = "[::]:7946"
+data_directory = "/var/lib/hypercore"
+runtime_directory = "/run/hypercore"
+max_connections = 10000
+labels = {}
+region = ""
+[transport]
+protocol = "quic"
+tls_version = "1.3"
+certificate_path = ""
+key_rotation_interval = "24h"
+[consensus]
+algorithm = "tendermint"
+timeout = "1s"
+batch_size = 100
+checkpoint_interval = 1000
+validators_max = 7
+[security]
+encryption_algorithm = "xchacha20-poly1305"
+signature_algorithm = "ed25519"
+key_derivation = "argon2"
+[storage]
+backend = "redb"
+replication_factor = 4
+fsync = true
+[gateway]
+listen_address = "127.0.0.1:8080"
+database_url = ""
+redis_url = ""
+loki_url = ""
+[runtime]
+vmm = "auto"
+kernel = ""
+cidr = "172.16.0.0/16"
+bridge = "hypercore0"
+registry_mirrors = []
+insecure_registries = []
+[cluster]
+base_url = ""
+tls_cert = ""
+tls_key = ""
+policy = ""
+respawn_on_node_failure = true
+[beacon]
+endpoint = ""
+price_per_gb = 0.01
+interval = "5s"
+[logging]
+level = "info"
+format = "text"
+"#;
+    assert_eq!(of_text(text).unwrap(), Config::default());
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_each_with_its_place() {
+    let text = "[node]\ndata_dir = \"/x\"\nmax_connections = 0\n\n[loging]\nlevel = \"info\"\n\n[storage]\n  \
+                backend = \"rocksdb\"\nfsync = \"yes\"\nlevel = \"debug\"\n";
+    let environment =
+        [("HYPERCORE_NODE_REGOIN", "x"), ("HYPERCORE_STORAGE_FSYNC", "maybe"), ("HYPERCORE_API", "")];
+    assert_eq!(
+        of(text, &environment).unwrap_err(),
+        [
+            "2:1: unknown key `data_dir` in [node]: did you mean `data_directory`?",
+            "3:19: [node] max_connections: 0 is out of range: a whole number from 1 to 1000000",
+            "5:2: unknown table [loging]: did you mean [logging]?",
+            "9:13: [storage] backend: `rocksdb` is no backend of Hypercore: write \"redb\", which replaces it",
+            "10:9: [storage] fsync: expected true or false, found a string",
+            "11:1: unknown key `level` in [storage]: it belongs into [logging]",
+            "HYPERCORE_NODE_REGOIN: unknown key `regoin` in [node]: did you mean `region`?",
+            "HYPERCORE_STORAGE_FSYNC: expected true or false, found `maybe`",
+        ]
+    );
+}
+
+#[test]
+fn broken_syntax_does_not_hide_the_other_mistakes() {
+    let mistakes = of_text("[node]\nregion = \nlisten_adress = \"x\"\n[logging\n").unwrap_err();
+    assert!(mistakes.iter().any(|m| m.starts_with("2:")), "{mistakes:?}");
+    assert!(mistakes.iter().any(|m| m.contains("did you mean `listen_address`?")), "{mistakes:?}");
+    assert!(mistakes.iter().any(|m| m.starts_with("4:")), "{mistakes:?}");
+}
+
+#[test]
+fn a_key_outside_of_its_table_is_told_where_it_belongs() {
+    assert_eq!(
+        of_text("fsync = true\nnode = 1").unwrap_err(),
+        [
+            "1:1: `fsync` stands outside of a table: it belongs into [storage]",
+            "2:1: `node` is a table: write [node] on a line of its own",
+        ]
+    );
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let config = of("[node]\nregion = \"a\"\n", &[("HYPERCORE_NODE_REGION", "b")]).unwrap();
+    assert_eq!(config.node.region, "b");
+}
+
+#[test]
+fn pbft_is_accepted_with_a_warning() {
+    let variable = ("HYPERCORE_CONSENSUS_ALGORITHM".to_owned(), "pbft".to_owned());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("empty.toml");
+    fs::write(&path, "").unwrap();
+    let loaded = load(Some(&path), [variable].into_iter()).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert_eq!(loaded.path, Some(path));
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_exist() {
+    let error = load(Some(Path::new("/nonexistent/x.toml")), std::iter::empty()).unwrap_err();
+    assert!(error.to_string().starts_with("the configuration file /nonexistent/x.toml can't be read: "));
+}
