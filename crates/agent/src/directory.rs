@@ -31,13 +31,13 @@ use hypercore_trust::Identity;
 use nix::unistd::geteuid;
 
 use lock::Lock;
-pub use lock::LockError;
-pub use secret::SecretError;
+pub(crate) use lock::LockError;
+pub(crate) use secret::SecretError;
 pub(crate) use workload::WorkloadPaths;
 
 /// Why the directories can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {
+pub(crate) enum DirectoryError {
     /// The directory can't be made.
     #[error("making the directory {path} failed")]
     Make {

@@ -34,7 +34,7 @@ const WAITING_MAX: usize = 256;
 
 /// Why the ledger can't be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// The key that unlocks the state can't be had.
     #[error("the key of the state can't be had")]
     Key(#[source] Box<DirectoryError>),
@@ -56,7 +56,7 @@ pub enum OpenError {
 
 /// Why stored rows don't become a state.
 #[derive(Debug, thiserror::Error)]
-pub enum RecoverError {
+pub(crate) enum RecoverError {
     /// The rows can't be read.
     #[error("reading the rows failed")]
     Read(#[from] ReadError),
@@ -75,7 +75,7 @@ pub enum RecoverError {
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum SubmitError {
+pub(crate) enum SubmitError {
     /// The state refuses it. Nothing was changed.
     #[error(transparent)]
     Rejected(#[from] Rejection),

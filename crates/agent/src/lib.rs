@@ -1,1 +1,40 @@
-//! agent
+//! The node: it makes its machine match what the state says should run, and answers the API.
+//!
+//! ```text
+//!   gRPC (server/)            metrics, health (http)
+//!      | submit   ^ read          ^
+//!      v          |               |
+//!   ledger ----- state         board: what was observed, per workload
+//!      | changed                  ^
+//!      v                          |
+//!   reconcile/workloads  --->  keeper, one per workload  --->  runtime: image, bundle, network, sandbox
+//!   reconcile/sweep      --->  whatever no workload owns
+//! ```
+//!
+//! Invariants:
+//! - What should run lives in the ledger and nowhere else; what does run lives in shims, directories and the board.
+//! - Reconcilers take no input: they read the whole intended state again, so that a start, a restart after
+//!   `kill -9` and a failover are one path.
+//! - The agent's end is not a workload's end: nothing here is the parent of a workload's process.
+//! - Every task is spawned by the supervisor, with a name.
+//!
+//! Reading order: [`config`], `node` (how it is put together), `ledger`, `board`, `keeper`, `reconcile`, `server`.
+
+pub mod config;
+
+mod board;
+mod clock;
+mod directory;
+mod failure;
+mod gone;
+mod http;
+mod keeper;
+mod ledger;
+mod metrics;
+mod node;
+mod reconcile;
+mod server;
+mod supervisor;
+
+pub use config::AgentConfig;
+pub use node::{RunError, run};

@@ -112,7 +112,7 @@ impl Supervisor {
                 tracing::info!(task = name, pause_ms = pause.as_millis(), "the task will be started again");
                 tokio::select! {
                     () = tree.stopping.cancelled() => return,
-                    () = tokio::time::sleep(pause) => tree.tasks.count_restart(&name),
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
         });
@@ -179,11 +179,6 @@ impl Supervisor {
             // The sender lives in `self`.
             Err(_) => std::future::pending().await,
         }
-    }
-
-    /// The names of all tasks that exist now, with how often each was started again.
-    pub(crate) fn tasks(&self) -> Vec<(String, u32)> {
-        self.tasks.list()
     }
 
     /// Ends every task: first those that can be dropped, then the draining ones. What is left after `time_max` is

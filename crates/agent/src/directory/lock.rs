@@ -10,7 +10,7 @@ use std::{
 
 /// Why a directory can't be locked.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another agent holds it.
     #[error("{} is in use by another agent{}; stop it, or choose other directories", .directory.display(), holder(*.pid))]
     Held {

@@ -19,7 +19,7 @@ const FILE_LEN: usize = 65;
 
 /// Why a secret can't be had.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub(crate) enum SecretError {
     /// There is no such file.
     #[error("{} is missing", .0.display())]
     Missing(PathBuf),

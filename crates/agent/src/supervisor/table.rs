@@ -20,7 +20,6 @@ struct Entries {
 #[derive(Debug)]
 struct Task {
     name: String,
-    restarts: u32,
     abort: Option<AbortHandle>,
 }
 
@@ -42,7 +41,7 @@ impl Table {
         let mut entries = self.lock();
         entries.last_id += 1;
         let id = entries.last_id;
-        entries.tasks.insert(id, Task { name, restarts: 0, abort: None });
+        entries.tasks.insert(id, Task { name, abort: None });
         id
     }
 
@@ -56,16 +55,6 @@ impl Table {
         if let Some(task) = self.lock().tasks.get_mut(&id) {
             task.abort = Some(abort);
         }
-    }
-
-    pub(super) fn count_restart(&self, name: &str) {
-        if let Some(task) = self.lock().tasks.values_mut().find(|task| task.name == name) {
-            task.restarts = task.restarts.saturating_add(1);
-        }
-    }
-
-    pub(super) fn list(&self) -> Vec<(String, u32)> {
-        self.lock().tasks.values().map(|task| (task.name.clone(), task.restarts)).collect()
     }
 
     /// Aborts what is left. Answers the names.

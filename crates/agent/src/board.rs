@@ -1,0 +1,119 @@
+//! What the node observed of its workloads: soft state, rebuilt from shims and directories after a restart.
+//! It refuses to hold intentions; those are the ledger's.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hypercore_model::{Digest, ExitStatus, Timestamp, WorkloadId, WorkloadStatus, lifecycle::LifecycleEvent};
+use hypercore_runtime::{image::PullProgress, network::PublishedPort, sandbox::Sandbox};
+use tokio::sync::watch;
+
+use crate::failure::Failure;
+
+/// Everything known about one workload on this node.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    pub(crate) status: WorkloadStatus,
+    /// The live sandbox, while there is one.
+    pub(crate) sandbox: Option<Sandbox>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) exit: Option<ExitStatus>,
+    /// Why it failed or was lost.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) ports: Vec<PublishedPort>,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) image_digest: Option<Digest>,
+    /// The signal that asks it to end, as its image says.
+    pub(crate) stop_signal: i32,
+    /// The layers of a pull under way, in the order they were first heard of.
+    pub(crate) pull: Vec<PullProgress>,
+}
+
+impl Observed {
+    /// Nothing has happened yet.
+    pub(crate) const fn pending() -> Self {
+        Self {
+            status: WorkloadStatus::Pending,
+            sandbox: None,
+            started_at: None,
+            finished_at: None,
+            exit: None,
+            failure: None,
+            ports: Vec::new(),
+            address: None,
+            image_digest: None,
+            stop_signal: libc_sigterm(),
+            pull: Vec::new(),
+        }
+    }
+
+    /// Moves the status along. An event that doesn't fit is a defect: it is logged, and the status stays.
+    pub(crate) fn advance(&mut self, event: LifecycleEvent) {
+        match self.status.after(event) {
+            Ok(status) => self.status = status,
+            Err(error) => tracing::error!(%error, "lifecycle defect"),
+        }
+    }
+}
+
+const fn libc_sigterm() -> i32 {
+    nix::sys::signal::Signal::SIGTERM as i32
+}
+
+/// The observations of all workloads, each to be watched on its own.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    entries: Mutex<BTreeMap<WorkloadId, watch::Sender<Observed>>>,
+}
+
+impl Board {
+    /// Watches one workload; one never heard of is pending.
+    pub(crate) fn watch(&self, id: WorkloadId) -> watch::Receiver<Observed> {
+        self.lock().entry(id).or_insert_with(|| watch::Sender::new(Observed::pending())).subscribe()
+    }
+
+    /// What was last observed of a workload, if anything.
+    pub(crate) fn get(&self, id: WorkloadId) -> Option<Observed> {
+        self.lock().get(&id).map(|sender| sender.borrow().clone())
+    }
+
+    /// Changes what is known of a workload and tells everyone who watches it.
+    pub(crate) fn update(&self, id: WorkloadId, change: impl FnOnce(&mut Observed)) {
+        let mut entries = self.lock();
+        let sender = entries.entry(id).or_insert_with(|| watch::Sender::new(Observed::pending()));
+        sender.send_modify(change);
+    }
+
+    /// Forgets a workload. Those who watch it keep what they saw last, and learn that nothing more will come.
+    pub(crate) fn remove(&self, id: WorkloadId) {
+        self.lock().remove(&id);
+    }
+
+    /// How many workloads have processes.
+    pub(crate) fn running_count(&self) -> usize {
+        self.lock().values().filter(|sender| sender.borrow().status.has_processes()).count()
+    }
+
+    /// How many workloads stand at each status.
+    pub(crate) fn count_by_status(&self) -> BTreeMap<WorkloadStatus, usize> {
+        let mut counts = BTreeMap::new();
+        for sender in self.lock().values() {
+            *counts.entry(sender.borrow().status).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// The images that the workloads known here were made of.
+    pub(crate) fn image_digests(&self) -> Vec<Digest> {
+        self.lock().values().filter_map(|sender| sender.borrow().image_digest).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkloadId, watch::Sender<Observed>>> {
+        // Each change is one assignment, so a panic elsewhere can't have left an entry half-written.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

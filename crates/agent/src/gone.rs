@@ -1,0 +1,96 @@
+//! The records of workloads that were removed: logs and exit reasons stay where they were for a while, so that whoever
+//! was attached to a `--rm` workload, or asks a moment too late, still gets an answer.
+//! It refuses to keep disks: only small records stay.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use crate::directory::WorkloadPaths;
+
+/// How long the records of a removed workload are kept.
+const KEPT_FOR: Duration = Duration::from_secs(3600);
+
+/// Why a removed workload's files could not be dealt with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuryError {
+    /// They could not be removed.
+    #[error("removing {} failed", .0.display())]
+    Remove(PathBuf, #[source] io::Error),
+    /// The time of the removal could not be noted.
+    #[error("noting the time at {} failed", .0.display())]
+    Touch(PathBuf, #[source] io::Error),
+}
+
+/// Removes a removed workload's disks. Its records stay, and their time counts from here.
+/// Doing it twice is no error, and does not make them stay longer.
+pub(crate) fn bury(paths: &WorkloadPaths) -> Result<(), BuryError> {
+    let mut has_disks = false;
+    for disk in paths.disks() {
+        has_disks |= disk.exists();
+        remove(disk)?;
+    }
+    if has_disks {
+        let directory = paths.directory();
+        let touched = fs::File::open(directory).and_then(|file| file.set_modified(now()));
+        touched.map_err(|error| BuryError::Touch(directory.to_owned(), error))?;
+    }
+    Ok(())
+}
+
+/// Removes the records of a removed workload when their time is over. Answers whether it was.
+pub(crate) fn forget_when_old(paths: &WorkloadPaths) -> Result<bool, BuryError> {
+    let directory = paths.directory();
+    let modified = fs::metadata(directory).and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(|error| BuryError::Remove(directory.to_owned(), error))?;
+    let is_old = now().duration_since(modified).unwrap_or_default() > KEPT_FOR;
+    if is_old {
+        remove(directory.to_owned())?;
+    }
+    Ok(is_old)
+}
+
+fn remove(path: PathBuf) -> Result<(), BuryError> {
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BuryError::Remove(path, error)),
+        _ => Ok(()),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "compared with file times, which are the kernel's clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buried() -> (tempfile::TempDir, WorkloadPaths) {
+        let root = tempfile::tempdir().unwrap();
+        let paths = WorkloadPaths::at(root.path().join("w"));
+        fs::create_dir_all(paths.disks()[0].join("big")).unwrap();
+        fs::write(paths.outcome(), "{}").unwrap();
+        bury(&paths).unwrap();
+        (root, paths)
+    }
+
+    #[test]
+    fn records_are_kept_and_disks_are_not() {
+        let (_root, paths) = buried();
+        bury(&paths).unwrap();
+        assert!(paths.outcome().exists() && !paths.disks()[0].exists());
+        assert!(!forget_when_old(&paths).unwrap());
+    }
+
+    #[test]
+    fn old_records_are_forgotten() {
+        let (_root, paths) = buried();
+        fs::File::open(paths.directory()).unwrap().set_modified(now() - KEPT_FOR * 2).unwrap();
+        bury(&paths).unwrap();
+        assert!(forget_when_old(&paths).unwrap());
+        assert!(!paths.directory().exists());
+    }
+}

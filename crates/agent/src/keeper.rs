@@ -1,0 +1,232 @@
+//! The keeper of one workload: a task that makes one wanted workload true and stays with it to its end.
+//!
+//! ```text
+//!   recover --> wanted? --no--> bury
+//!                 | yes
+//!                 +-- should run, has no sandbox --> launch
+//!                 +-- should run, has a sandbox  --> wait for its end or for other wishes
+//!                 +-- should stop                --> signal, grace, kill
+//!                 +-- has ended                  --> wait for other wishes
+//! ```
+//!
+//! It keeps nothing that it couldn't find again: after `kill -9` of the agent a new keeper recovers from the shim
+//! and the workload's directory. It refuses to decide what is wanted; it asks the ledger each time round.
+
+pub(crate) mod blame;
+mod launch;
+mod outcome;
+mod recover;
+
+pub(crate) use outcome::read_surroundings;
+
+use std::{sync::Arc, time::Duration};
+
+use hypercore_cluster::state::{Command, Desired, WorkloadRecord};
+use hypercore_model::{WorkloadId, lifecycle::LifecycleEvent};
+use hypercore_runtime::{
+    bundle,
+    sandbox::{ExitRecord, Sandbox, ShimVanished},
+};
+use nix::sys::signal::Signal;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{board::Observed, clock, directory::WorkloadPaths, failure::Failure, gone, node::Node};
+
+/// What the keeper of one workload works with.
+struct Keeper {
+    node: Arc<Node>,
+    id: WorkloadId,
+    paths: WorkloadPaths,
+}
+
+/// Keeps one workload until it is no longer wanted at all.
+pub(crate) async fn keep(node: Arc<Node>, id: WorkloadId) {
+    let paths = node.directory.workload(id);
+    let keeper = Keeper { node, id, paths };
+    let mut changes = keeper.node.ledger.changes();
+    if let Some(record) = keeper.wanted() {
+        keeper.recover(&record).await;
+    }
+    loop {
+        changes.mark_unchanged();
+        let Some(record) = keeper.wanted() else { return keeper.bury().await };
+        let observed = keeper.observed();
+        if observed.status.is_final() {
+            keeper.remove_if_asked(&record).await;
+            keeper.wait_for_other_wishes(&mut changes).await;
+            continue;
+        }
+        match (record.desired, observed.sandbox) {
+            (Desired::Running, None) => keeper.start(&record, &mut changes).await,
+            (Desired::Running, Some(sandbox)) => tokio::select! {
+                end = sandbox.exited() => keeper.settle(end).await,
+                () = keeper.wait_for_other_wishes(&mut changes) => {}
+            },
+            (Desired::Stopped { .. }, None) => keeper.give_up(),
+            (Desired::Stopped { signal, grace_ms }, Some(sandbox)) => {
+                let signal = signal.unwrap_or(observed.stop_signal);
+                keeper.stop(&sandbox, signal, Duration::from_millis(grace_ms), &mut changes).await;
+            }
+        }
+    }
+}
+
+impl Keeper {
+    fn wanted(&self) -> Option<Arc<WorkloadRecord>> {
+        self.node.ledger.read(|state| state.workload(&self.id).cloned())
+    }
+
+    fn observed(&self) -> Observed {
+        self.node.board.watch(self.id).borrow().clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Observed)) {
+        self.node.board.update(self.id, change);
+    }
+
+    /// Returns when this workload's record is another than it was. The ledger speaks of every command; most
+    /// are about other workloads.
+    async fn wait_for_other_wishes(&self, changes: &mut watch::Receiver<u64>) {
+        let before = self.wanted();
+        while self.wanted() == before {
+            if changes.changed().await.is_err() {
+                // The ledger is closed: the agent is going away, and the supervisor ends this task.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// A workload that was told to stop before it ever ran.
+    fn give_up(&self) {
+        self.update(|observed| {
+            observed.advance(LifecycleEvent::StopAsked);
+            observed.advance(LifecycleEvent::StartFailed);
+            observed.finished_at = Some(clock::now());
+        });
+        let outcome = outcome::Outcome::stopped_unstarted(clock::now());
+        outcome::write(&self.paths, &outcome);
+    }
+
+    /// Asks the first process to end, and kills it when the grace period is over. A further wish (a shorter grace
+    /// period, a removal) is followed at once.
+    async fn stop(
+        &self,
+        sandbox: &Sandbox,
+        signal: i32,
+        grace: Duration,
+        changes: &mut watch::Receiver<u64>,
+    ) {
+        self.update(|observed| observed.advance(LifecycleEvent::StopAsked));
+        tracing::info!(workload = %self.id, signal, ?grace, "stopping");
+        self.send_signal(sandbox, signal).await;
+        let deadline = Instant::now() + grace;
+        tokio::select! {
+            end = sandbox.exited() => return self.settle(end).await,
+            () = tokio::time::sleep_until(deadline) => {}
+            () = self.wait_for_other_wishes(changes) => return,
+        }
+        tracing::info!(workload = %self.id, "the grace period is over: killing");
+        self.kill(sandbox).await;
+    }
+
+    /// Kills the workload and waits for the end. A shim that no longer answers is taken down with it.
+    async fn kill(&self, sandbox: &Sandbox) {
+        self.send_signal(sandbox, Signal::SIGKILL as i32).await;
+        let end = tokio::time::timeout(KILL_TIME_MAX, sandbox.exited()).await.unwrap_or(Err(ShimVanished));
+        self.settle(end).await;
+    }
+
+    async fn send_signal(&self, sandbox: &Sandbox, signal: i32) {
+        if let Err(error) = sandbox.signal(signal).await {
+            // The process or its shim ended meanwhile; `exited` will say so.
+            tracing::debug!(workload = %self.id, signal, %error, "the signal found nobody");
+        }
+    }
+
+    /// Records how the workload ended and takes down what was put up for it.
+    async fn settle(&self, end: Result<ExitRecord, ShimVanished>) {
+        self.take_down().await;
+        match end {
+            Ok(exit) => {
+                tracing::info!(workload = %self.id, exit = ?exit.exit, "ended");
+                self.update(|observed| {
+                    observed.advance(LifecycleEvent::Exited);
+                    observed.sandbox = None;
+                    observed.started_at = Some(exit.started_at);
+                    observed.finished_at = Some(exit.finished_at);
+                    observed.exit = Some(exit.exit);
+                });
+            }
+            Err(ShimVanished) => self.lose(),
+        }
+    }
+
+    /// Records that nobody knows how the workload ended.
+    fn lose(&self) {
+        let failure = Failure {
+            code: "shim_vanished".into(),
+            message: "the process that watched over it is gone, so how it ended is unknown".into(),
+            hint: "its logs up to then are kept; start it again with `hypercore run`".into(),
+        };
+        tracing::warn!(workload = %self.id, "{failure}");
+        let finished_at = clock::now();
+        self.update(|observed| {
+            observed.advance(LifecycleEvent::ShimVanished);
+            observed.sandbox = None;
+            observed.finished_at = Some(finished_at);
+            observed.failure = Some(failure.clone());
+        });
+        outcome::write(&self.paths, &outcome::Outcome::lost(failure, finished_at));
+    }
+
+    /// Takes down everything that was put up for the workload; its logs and records stay. Each step is tried even
+    /// when another fails; what remains is swept later.
+    async fn take_down(&self) {
+        self.complain("end its processes", self.node.sandboxes.destroy(self.id).await);
+        self.complain("detach it from the network", self.node.network.detach(self.id).await);
+        let directory = self.paths.directory().to_owned();
+        match tokio::task::spawn_blocking(move || bundle::discard(&directory)).await {
+            Ok(result) => self.complain("unmount its root", result),
+            Err(error) => self.complain("unmount its root", Err::<(), _>(error)),
+        }
+        self.complain("remove its cgroup", self.node.cgroups.remove(self.id));
+        outcome::forget_surroundings(&self.paths);
+    }
+
+    fn complain<T, E: std::error::Error>(&self, what: &str, result: Result<T, E>) {
+        if let Err(error) = result {
+            tracing::warn!(workload = %self.id, error = crate::failure::chain(&error), "could not {what}; it will be swept");
+        }
+    }
+
+    /// A workload that was run with `--rm` and has ended removes itself.
+    async fn remove_if_asked(&self, record: &WorkloadRecord) {
+        if !record.spec.remove_on_exit {
+            return;
+        }
+        if let Err(error) = self.node.ledger.submit(Command::RemoveWorkload { id: self.id }).await {
+            tracing::warn!(workload = %self.id, %error, "could not remove it after its end");
+        }
+    }
+
+    /// The workload is no longer wanted: ends it if it still runs, and keeps its logs for a while.
+    async fn bury(&self) {
+        if let Some(observed) = self.node.board.get(self.id)
+            && let Some(sandbox) = observed.sandbox
+        {
+            self.send_signal(&sandbox, Signal::SIGKILL as i32).await;
+            if tokio::time::timeout(KILL_TIME_MAX, sandbox.exited()).await.is_err() {
+                tracing::warn!(workload = %self.id, "its shim does not answer; taking it down");
+            }
+        }
+        self.take_down().await;
+        if let Err(error) = gone::bury(&self.paths) {
+            tracing::warn!(workload = %self.id, error = crate::failure::chain(&error), "could not remove its disks");
+        }
+        self.node.board.remove(self.id);
+        tracing::info!(workload = %self.id, "removed");
+    }
+}
+
+/// How long a killed process may take to be gone before its shim is taken down too.
+const KILL_TIME_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,168 @@
+//! Turns the errors of the runtime into failures: a stable code and a hint for each that a person can do something
+//! about. It refuses to drop the cause: every message carries the whole chain.
+
+use std::{error::Error, io};
+
+use hypercore_runtime::{
+    bundle::BundleError,
+    image::{ImportError, PullError, RemoveError, TransferError},
+    network::{AttachError, ClaimError, HostsError},
+    sandbox::{ExecError, LaunchError},
+};
+
+use tonic::Code;
+
+use crate::failure::Failure;
+
+/// Why an image could not be pulled.
+pub(crate) fn pull(error: &PullError) -> Failure {
+    Failure::of(transfer_code(&error.cause), error, error.hint())
+}
+
+/// Why an image could not be imported.
+pub(crate) fn import(error: &ImportError) -> Failure {
+    let code = match error {
+        ImportError::Unreadable { .. } => "path_unreadable",
+        ImportError::NotAnImage { .. } => "not_an_image",
+        ImportError::Reference { .. } => "invalid_image_reference",
+        ImportError::Transfer { cause, .. } => transfer_code(cause),
+    };
+    Failure::of(code, error, error.hint())
+}
+
+/// Why an image could not be removed.
+pub(crate) fn image_remove(error: &RemoveError) -> Failure {
+    match error {
+        RemoveError::NotFound { .. } => {
+            Failure::of("image_not_found", error, "`hypercore image ls` lists what is there")
+        }
+        _ => Failure::of("image_store_failed", error, STORE_HINT),
+    }
+}
+
+const STORE_HINT: &str = "check the permissions and the health of the data directory";
+
+const fn transfer_code(error: &TransferError) -> &'static str {
+    match error {
+        TransferError::NotFound => "image_not_found",
+        TransferError::Unreachable(_) => "registry_unreachable",
+        TransferError::Unauthorized => "registry_unauthorized",
+        TransferError::Refused { .. } => "registry_refused",
+        TransferError::DigestMismatch { .. } => "digest_mismatch",
+        TransferError::Truncated { .. } => "layer_truncated",
+        TransferError::NoPlatform { .. } => "platform_mismatch",
+        TransferError::Malformed(_) | TransferError::Unpack { .. } => "image_malformed",
+        TransferError::DiskFull(_) => "disk_full",
+        TransferError::Store { .. } => "image_store_failed",
+    }
+}
+
+/// Why a workload has no network.
+pub(super) fn attach(error: &AttachError) -> Failure {
+    let (code, hint) = match error {
+        AttachError::Claim(ClaimError::PortTaken { .. }) => {
+            ("port_taken", "publish another port, or stop what holds this one")
+        }
+        AttachError::Claim(ClaimError::SubnetFull(_)) => {
+            ("subnet_full", "remove workloads, or give the node a larger runtime.cidr")
+        }
+        _ => ("network_failed", "`hypercore doctor` checks what the network needs"),
+    };
+    Failure::of(code, error, hint)
+}
+
+/// Why a workload has no hosts files.
+pub(super) fn hosts(error: &HostsError) -> Failure {
+    Failure::of("disk_failed", error, STORE_HINT)
+}
+
+/// Why a workload has no bundle.
+pub(super) fn bundle(error: &BundleError) -> Failure {
+    let (code, hint) = match error {
+        BundleError::NoCommand => ("no_command", "say what to run: `hypercore run IMAGE -- CMD`"),
+        BundleError::Accounts { .. } | BundleError::User(_) => {
+            ("unknown_user", "use a user the image has in /etc/passwd, or a numeric uid[:gid]")
+        }
+        BundleError::WorkdirRelative(_) | BundleError::Workdir { .. } => {
+            ("invalid_workdir", "choose an absolute path that is a directory in the image")
+        }
+        BundleError::StopSignal(_) => ("image_malformed", "ask who built the image"),
+        BundleError::NoLayers | BundleError::TooManyLayers(_) => {
+            ("image_malformed", "build the image with fewer layers")
+        }
+        BundleError::Layer { .. } => ("image_store_failed", "pull the image again"),
+        _ => ("rootfs_failed", "`hypercore doctor` checks what mounts need"),
+    };
+    Failure::of(code, error, hint)
+}
+
+/// Why a sandbox did not start.
+pub(super) fn launch(error: &LaunchError) -> Failure {
+    let (code, hint) = match error {
+        LaunchError::CommandNotFound(_) => {
+            ("command_not_found", "check the command: it is looked up in the image's PATH")
+        }
+        LaunchError::NotExecutable(_) => {
+            ("not_executable", "check its mode, and that it is built for this machine")
+        }
+        _ => ("sandbox_failed", "`hypercore doctor` checks what sandboxes need"),
+    };
+    Failure::of(code, error, hint)
+}
+
+/// Why an execution did not start, or was lost.
+pub(crate) fn exec(error: &ExecError) -> Failure {
+    let (code, hint) = match error {
+        ExecError::NotRunning => ("not_running", "`hypercore ps -a` shows what runs"),
+        ExecError::CommandNotFound(_) => {
+            ("command_not_found", "check the command: it is looked up in the image's PATH")
+        }
+        ExecError::NotExecutable(_) => {
+            ("not_executable", "check its mode, and that it is built for this machine")
+        }
+        ExecError::NoSuchUser(_) => {
+            ("unknown_user", "use a user the image has in /etc/passwd, or a numeric uid[:gid]")
+        }
+        ExecError::Frozen(_) => ("paused", "resume the workload first"),
+        ExecError::TooLong(_) => ("too_long", "shorten the arguments or the environment"),
+        _ => ("exec_failed", "the agent's log may say more"),
+    };
+    Failure::of(code, error, hint)
+}
+
+/// Whether an execution failed by the caller's doing, the workload's state, or the node's.
+pub(crate) const fn exec_kind(error: &ExecError) -> Code {
+    match error {
+        ExecError::NotRunning | ExecError::Frozen(_) => Code::FailedPrecondition,
+        ExecError::CommandNotFound(_)
+        | ExecError::NotExecutable(_)
+        | ExecError::NoSuchUser(_)
+        | ExecError::TooLong(_) => Code::InvalidArgument,
+        _ => Code::Internal,
+    }
+}
+
+/// The disk refused something small.
+pub(super) fn disk(what: &str, error: &io::Error) -> Failure {
+    let is_full = error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded;
+    let (code, hint) = if is_full {
+        ("disk_full", "free space in the data directory; `hypercore image rm` removes images")
+    } else {
+        ("disk_failed", STORE_HINT)
+    };
+    Failure { code: code.into(), message: format!("the node could not {what}: {error}"), hint: hint.into() }
+}
+
+/// The node has no engine for microVMs.
+pub(super) fn no_microvm() -> Failure {
+    Failure {
+        code: "isolation_unsupported".into(),
+        message: "this node can't run microVMs: it has no engine for them".into(),
+        hint: "run it with `--isolation container`".into(),
+    }
+}
+
+/// A step panicked.
+pub(super) fn defect(error: &dyn Error) -> Failure {
+    Failure::of("defect", error, "please report this with the agent's log")
+}

@@ -1,0 +1,233 @@
+//! How a node is put together, run and taken down. It refuses to do any of the work itself.
+
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use hypercore_cluster::state::Command;
+use hypercore_model::{Ipv4Cidr, NodeId, Timestamp};
+use hypercore_runtime::{
+    cgroup::{CgroupLayout, CgroupParent, Cgroups},
+    image::{ImageStore, RegistrySettings},
+    network::{Attachment, BridgeName, Network, NetworkConfig},
+    sandbox::Sandboxes,
+};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::{
+    board::Board,
+    clock,
+    config::AgentConfig,
+    directory::Directory,
+    http, keeper,
+    ledger::Ledger,
+    metrics::Metrics,
+    reconcile, server,
+    supervisor::{RestartPolicy, Supervisor},
+};
+
+/// How long tasks get to end by themselves when the node goes down.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What lies beneath a failed step.
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a node could not run. Each variant is the step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Only root may make namespaces, mounts and cgroups.
+    #[error("hypercore must run as root to make namespaces, mounts and cgroups")]
+    NotRoot,
+    /// The bridge or the network it was given can't be used.
+    #[error("the network settings are not usable: {0}")]
+    NetworkSettings(String),
+    /// The data directory can't be used.
+    #[error("the data directory can't be used")]
+    Directory(#[source] Fault),
+    /// The state can't be opened.
+    #[error("the state can't be opened")]
+    Ledger(#[source] Fault),
+    /// The node could not admit itself to its own state.
+    #[error("the node could not be admitted to its state")]
+    Admit(#[source] Fault),
+    /// The images can't be opened.
+    #[error("the image store can't be opened")]
+    Images(#[source] Fault),
+    /// The cgroup hierarchies can't be used.
+    #[error("the cgroup hierarchies can't be used")]
+    Cgroups(#[source] Fault),
+    /// The workloads' network can't be made.
+    #[error("the workloads' network can't be made")]
+    Network(#[source] Fault),
+    /// One of the programs that belong to the agent is missing.
+    #[error("{0} is not beside the hypercore program; install both together")]
+    ProgramMissing(PathBuf),
+    /// A socket can't be listened on.
+    #[error("{what} can't be listened on")]
+    Listen {
+        /// Which socket.
+        what: String,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// A task that the node can't do without came to an end.
+    #[error("the task `{0}` ended, and the node can't go on without it")]
+    TaskEnded(String),
+}
+
+/// A running node: what its tasks share.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) identity: NodeId,
+    pub(crate) directory: Directory,
+    pub(crate) runtime_directory: PathBuf,
+    pub(crate) started_at: Timestamp,
+    pub(crate) ledger: Ledger,
+    pub(crate) board: Board,
+    pub(crate) images: ImageStore,
+    pub(crate) registries: RegistrySettings,
+    pub(crate) network: Network,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) sandboxes: Sandboxes,
+    pub(crate) metrics: Metrics,
+}
+
+/// Runs a node until `shutdown` completes or a task it needs ends. `ready` is called once it answers.
+///
+/// Workloads go on when this returns, whatever it returns.
+///
+/// # Errors
+/// [`RunError`], naming the step that failed.
+pub async fn run(
+    config: AgentConfig,
+    shutdown: impl Future<Output = ()> + Send,
+    ready: impl FnOnce() + Send,
+) -> Result<(), RunError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(RunError::NotRoot);
+    }
+    let supervisor = Supervisor::new();
+    let node = Arc::new(build(&config, &supervisor).await?);
+    let api = listen_api(&node)?;
+    let web = match config.http_listen {
+        Some(address) => Some(listen_http(address).await?),
+        None => None,
+    };
+    spawn(&node, &supervisor, api, web);
+    tracing::info!(node = %node.identity.short(), "ready");
+    ready();
+    let ended = tokio::select! {
+        () = shutdown => Ok(()),
+        name = supervisor.critical_ended() => Err(RunError::TaskEnded(name)),
+    };
+    take_down(node, supervisor).await;
+    ended
+}
+
+async fn build(config: &AgentConfig, supervisor: &Supervisor) -> Result<Node, RunError> {
+    let bad = |error: &dyn std::error::Error| RunError::NetworkSettings(error.to_string());
+    let bridge = BridgeName::from_str(&config.bridge).map_err(|error| bad(&error))?;
+    let subnet = Ipv4Cidr::from_str(&config.cidr).map_err(|error| bad(&error))?;
+    let network_subnet =
+        config.cidr.parse().map_err(|error: hypercore_runtime::network::CidrError| bad(&error))?;
+    let parent = CgroupParent::new(bridge.as_str()).map_err(|error| bad(&error))?;
+
+    let directory = Directory::open(&config.data_directory, &config.runtime_directory)
+        .map_err(|error| RunError::Directory(error.into()))?;
+    let identity = directory.identity().map_err(|error| RunError::Directory(error.into()))?;
+    let node_id = identity.node_id();
+    let ledger = Ledger::open(&directory, identity, config.fsync, config.in_memory, supervisor)
+        .map_err(|error| RunError::Ledger(error.into()))?;
+    let admit = Command::AdmitNode { node: node_id, subnet };
+    ledger.submit(admit).await.map_err(|error| RunError::Admit(error.into()))?;
+
+    let images = ImageStore::open(&directory.images()).map_err(|error| RunError::Images(error.into()))?;
+    let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
+    let network_config = NetworkConfig { bridge, subnet: network_subnet, netns_directory: directory.netns() };
+    let network = Network::open(network_config, attachments(&directory))
+        .await
+        .map_err(|error| RunError::Network(error.into()))?;
+    Ok(Node {
+        identity: node_id,
+        runtime_directory: config.runtime_directory.clone(),
+        started_at: clock::now(),
+        ledger,
+        board: Board::default(),
+        images,
+        registries: RegistrySettings {
+            mirrors: config.registry_mirrors.clone(),
+            insecure_registries: config.insecure_registries.clone(),
+        },
+        network,
+        cgroups: Cgroups::new(layout, parent),
+        sandboxes: sandboxes(&config.runtime_directory)?,
+        metrics: Metrics::new(),
+        directory,
+    })
+}
+
+/// What the workloads of an earlier run of the agent are attached to.
+fn attachments(directory: &Directory) -> Vec<Attachment> {
+    let ids = directory.workload_ids().unwrap_or_default();
+    ids.into_iter()
+        .filter_map(|id| keeper::read_surroundings(&directory.workload(id)))
+        .map(|given| given.attachment)
+        .collect()
+}
+
+/// The shim and its engine, which are installed beside the program that runs now.
+fn sandboxes(runtime_directory: &std::path::Path) -> Result<Sandboxes, RunError> {
+    let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/hypercore"));
+    let beside = |name: &str| {
+        let path = this.with_file_name(name);
+        if path.is_file() { Ok(path) } else { Err(RunError::ProgramMissing(path)) }
+    };
+    Ok(Sandboxes::new(beside("hypercore-shim")?, beside("hypercore-engine")?, runtime_directory.to_owned()))
+}
+
+fn listen_api(node: &Node) -> Result<UnixListener, RunError> {
+    let path = node.directory.api_socket();
+    let listen = || {
+        // The directory's lock is ours, so a socket that is still there belongs to nobody.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        Ok(listener)
+    };
+    listen().map_err(|error| RunError::Listen { what: format!("the API socket {}", path.display()), error })
+}
+
+async fn listen_http(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listening = TcpListener::bind(address).await;
+    listening.map_err(|error| RunError::Listen { what: format!("the HTTP address {address}"), error })
+}
+
+fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Option<TcpListener>) {
+    let (workloads, tree) = (Arc::clone(node), supervisor.clone());
+    supervisor.spawn("reconcile/workloads", RestartPolicy::Critical, move || {
+        reconcile::workloads::run(Arc::clone(&workloads), tree.clone())
+    });
+    let swept = Arc::clone(node);
+    supervisor
+        .spawn("reconcile/sweep", RestartPolicy::Backoff, move || reconcile::sweep::run(Arc::clone(&swept)));
+    supervisor.spawn_critical("server/grpc", server::serve(Arc::clone(node), supervisor.clone(), api));
+    if let Some(web) = web {
+        supervisor.spawn_critical("server/http", http::serve(Arc::clone(node), web));
+    }
+}
+
+/// Ends the tasks; the network goes too when no workload uses it.
+async fn take_down(node: Arc<Node>, supervisor: Supervisor) {
+    tracing::info!("shutting down; workloads go on");
+    supervisor.shutdown(SHUTDOWN_TIME_MAX).await;
+    let is_empty = node.ledger.read(|state| state.workloads().next().is_none());
+    let socket = node.directory.api_socket();
+    if let Err(error) = std::fs::remove_file(&socket) {
+        tracing::debug!(path = %socket.display(), %error, "the API socket was gone already");
+    }
+    if is_empty && let Err(error) = node.network.close().await {
+        tracing::warn!(error = crate::failure::chain(&error), "could not take the network down");
+    }
+}

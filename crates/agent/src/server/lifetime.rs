@@ -1,0 +1,135 @@
+//! Stop, kill, remove, wait: the calls that end a workload or wait for its end.
+
+use std::time::Duration;
+
+use hypercore_api::v1;
+use hypercore_cluster::state::{Command, WorkloadRecord};
+use hypercore_model::{ExitStatus, WorkloadStatus};
+use hypercore_runtime::sandbox::ExitRecord;
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+
+use super::{Handlers, problem::Problem, request, target, target::Target};
+use crate::{board::Observed, directory::WorkloadPaths};
+
+/// How long a stopped workload gets when the caller doesn't say.
+const GRACE_MS_DEFAULT: u32 = 10_000;
+/// Longest grace period that can be asked for: a day.
+const GRACE_MS_MAX: u32 = 24 * 3600 * 1000;
+/// How long `rm` waits for what was put up to be taken down.
+const TAKE_DOWN_TIME_MAX: Duration = Duration::from_secs(30);
+
+impl Handlers {
+    pub(super) async fn stop_workload(&self, call: v1::VmStopRequest) -> Result<v1::VmStopResponse, Problem> {
+        let record = target::known(&self.node, &call.id)?;
+        let grace_ms = call.grace_period_ms.unwrap_or(GRACE_MS_DEFAULT).min(GRACE_MS_MAX);
+        let signal = request::optional_signal(call.signal)?;
+        let mut observed = target::observe(&self.node, record.id);
+        if !observed.borrow().status.is_final() {
+            self.node
+                .ledger
+                .submit(Command::StopWorkload { id: record.id, signal, grace_ms: grace_ms.into() })
+                .await?;
+            end(&mut observed).await;
+        }
+        Ok(v1::VmStopResponse { id: record.id.to_string() })
+    }
+
+    pub(super) async fn kill_workload(&self, call: v1::KillRequest) -> Result<v1::KillResponse, Problem> {
+        let record = target::known(&self.node, &call.id)?;
+        let signal = request::signal(call.signal, Signal::SIGKILL)?;
+        let sandbox = self.running_sandbox(&record)?;
+        sandbox.signal(signal).await.map_err(|error| Problem::fault("signal_failed", &error))?;
+        Ok(v1::KillResponse { id: record.id.to_string() })
+    }
+
+    pub(super) async fn remove_workload(
+        &self,
+        call: v1::RemoveRequest,
+    ) -> Result<v1::RemoveResponse, Problem> {
+        let record = target::known(&self.node, &call.id)?;
+        let mut observed = target::observe(&self.node, record.id);
+        let status = observed.borrow().status;
+        if !status.is_final() {
+            if !call.force {
+                let problem =
+                    Problem::conflict("still_running", format!("workload {} is {status}", record.id.short()));
+                return Err(problem.hint("stop it first, or remove it with `hypercore rm -f`"));
+            }
+            let signal = Some(Signal::SIGKILL as i32);
+            self.node.ledger.submit(Command::StopWorkload { id: record.id, signal, grace_ms: 0 }).await?;
+            end(&mut observed).await;
+        }
+        self.node.ledger.submit(Command::RemoveWorkload { id: record.id }).await?;
+        let taken_down = async { while observed.changed().await.is_ok() {} };
+        if tokio::time::timeout(TAKE_DOWN_TIME_MAX, taken_down).await.is_err() {
+            tracing::warn!(workload = %record.id, "it is removed, and taking it down takes long");
+        }
+        Ok(v1::RemoveResponse { id: record.id.to_string() })
+    }
+
+    pub(super) async fn wait_workload(&self, call: v1::WaitRequest) -> Result<v1::WaitResponse, Problem> {
+        let exit = self.exit_of_target(&target::any(&self.node, &call.id)?).await?;
+        Ok(v1::WaitResponse { exit: Some(exit.into()) })
+    }
+
+    /// Waits for the end, unless that is past, and answers how it was.
+    pub(super) async fn exit_of_target(&self, target: &Target) -> Result<ExitStatus, Problem> {
+        match target {
+            Target::Known(record) => self.exit_of(record).await,
+            Target::Gone(paths) => gone_exit(paths),
+        }
+    }
+
+    async fn exit_of(&self, record: &WorkloadRecord) -> Result<ExitStatus, Problem> {
+        let mut observed = target::observe(&self.node, record.id);
+        let last = end(&mut observed).await;
+        // A workload that was removed may have left its exit status on disk alone.
+        let recorded = || gone_exit(&self.node.directory.workload(record.id)).ok();
+        last.exit.or_else(recorded).ok_or_else(|| without_exit(&last))
+    }
+
+    /// The sandbox of a workload that has processes.
+    pub(super) fn running_sandbox(
+        &self,
+        record: &WorkloadRecord,
+    ) -> Result<hypercore_runtime::sandbox::Sandbox, Problem> {
+        let observed = self.node.board.get(record.id);
+        let status = observed.as_ref().map_or(WorkloadStatus::Pending, |observed| observed.status);
+        observed.and_then(|observed| observed.sandbox).ok_or_else(|| {
+            let problem =
+                Problem::conflict("not_running", format!("workload {} is {status}", record.id.short()));
+            problem.hint("`hypercore ps -a` shows what runs")
+        })
+    }
+}
+
+/// Returns what was observed last, once that is final or the workload was removed.
+pub(super) async fn end(observed: &mut watch::Receiver<Observed>) -> Observed {
+    // An error means that the workload was removed: what was seen last is all there will be.
+    drop(observed.wait_for(|observed| observed.status.is_final()).await);
+    observed.borrow().clone()
+}
+
+/// How a removed workload ended, from the record its shim wrote.
+fn gone_exit(paths: &WorkloadPaths) -> Result<ExitStatus, Problem> {
+    let bytes = std::fs::read(paths.exit());
+    let record = bytes.ok().and_then(|bytes| serde_json::from_slice::<ExitRecord>(&bytes).ok());
+    record.map(|record| record.exit).ok_or_else(|| {
+        Problem::conflict(
+            "no_exit_status",
+            "the workload was removed, and has no exit status: it never ran to its end",
+        )
+    })
+}
+
+/// Why an ended workload has no exit status.
+fn without_exit(observed: &Observed) -> Problem {
+    match &observed.failure {
+        Some(failure) => {
+            Problem::conflict("no_exit_status", format!("the workload {}: {failure}", observed.status))
+                .hint(failure.hint.clone())
+        }
+        None => Problem::conflict("no_exit_status", "the workload was stopped before it ran"),
+    }
+}

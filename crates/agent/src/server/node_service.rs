@@ -1,0 +1,31 @@
+//! `NodeService`: who the agent is and how it does.
+
+use hypercore_api::v1::{self, node_service_server::NodeService};
+use tonic::{Request, Response, Status};
+
+use super::Handlers;
+
+#[tonic::async_trait]
+impl NodeService for Handlers {
+    async fn info(&self, _: Request<v1::NodeInfoRequest>) -> Result<Response<v1::NodeInfoResponse>, Status> {
+        let node = &self.node;
+        let (state_height, state_root) = node.ledger.read(|state| (state.height(), state.root()));
+        Ok(Response::new(v1::NodeInfoResponse {
+            node: Some(self.this_node()),
+            data_directory: node.directory.data().display().to_string(),
+            runtime_directory: node.runtime_directory.display().to_string(),
+            state_height,
+            state_root: state_root.as_bytes().to_vec(),
+            workloads_running: u32::try_from(node.board.running_count()).unwrap_or(u32::MAX),
+            started_at_ms: node.started_at.unix_ms(),
+            pid: std::process::id(),
+        }))
+    }
+}
+
+impl Handlers {
+    /// This node as the API shows it.
+    pub(super) fn this_node(&self) -> v1::Node {
+        v1::Node { id: self.node.identity.to_string(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}

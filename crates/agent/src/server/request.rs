@@ -1,0 +1,212 @@
+//! What callers send, read into the model's types. All mistakes of a request are told at once.
+//! It refuses to guess: a field that can't be read is an error, never a default.
+
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+
+use hypercore_api::v1::{self, VmSpawnRequest};
+use hypercore_model::{
+    CpuMillis, ImageReference, Isolation, MemoryBytes, PortMapping, WorkloadId, WorkloadName, WorkloadSpec,
+};
+use nix::sys::signal::Signal;
+
+use super::problem::Problem;
+
+/// One MiB, the unit of the original protocol's `memory`.
+const MIB: u64 = 1 << 20;
+
+/// Reads a spawn request. The id is the caller's, if one was chosen.
+pub(super) fn workload(request: &VmSpawnRequest) -> Result<(Option<WorkloadId>, WorkloadSpec), Problem> {
+    let mut reader = Reader::default();
+    let image = match request.image_ref.parse::<ImageReference>() {
+        Ok(image) => image,
+        Err(error) => return Err(Problem::invalid("invalid_image_reference", error.to_string())),
+    };
+    let mut spec = WorkloadSpec::of_image(image);
+    spec.name = reader.optional::<WorkloadName>(&request.name);
+    spec.hostname = reader.optional::<WorkloadName>(&request.hostname);
+    spec.isolation = reader.isolation(request.isolation);
+    spec.entrypoint = (!request.entrypoint.is_empty()).then(|| request.entrypoint.clone());
+    spec.command.clone_from(&request.command);
+    spec.env = reader.env(&request.env);
+    spec.user = (!request.user.is_empty()).then(|| request.user.clone());
+    spec.workdir = (!request.workdir.is_empty()).then(|| request.workdir.clone());
+    spec.ports = reader.ports(request);
+    spec.cpu = reader.cpu(request);
+    spec.memory = reader.memory(request);
+    if request.pids_max > 0 {
+        spec.pids_max = request.pids_max;
+    }
+    spec.tty = request.tty;
+    spec.stdin_open = request.stdin_open;
+    spec.remove_on_exit = request.remove_on_exit;
+    spec.labels = request.labels.clone().into_iter().collect();
+    let id = reader.optional::<WorkloadId>(&request.request_id);
+    if let Err(errors) = spec.validate() {
+        reader.mistakes.extend(errors.iter().map(ToString::to_string));
+    }
+    reader.finish((id, spec))
+}
+
+/// Reads `KEY=VALUE` texts.
+pub(super) fn environment(texts: &[String]) -> Result<BTreeMap<String, String>, Problem> {
+    let mut reader = Reader::default();
+    let env = reader.env(texts);
+    reader.finish(env)
+}
+
+/// Reads a signal's number; 0 is `default`.
+pub(super) fn signal(number: i32, default: Signal) -> Result<i32, Problem> {
+    if number == 0 {
+        return Ok(default as i32);
+    }
+    optional_signal(number).map(|signal| signal.unwrap_or(default as i32))
+}
+
+/// Reads a signal's number; 0 is none.
+pub(super) fn optional_signal(number: i32) -> Result<Option<i32>, Problem> {
+    // Real-time signals end at 64 on Linux; nix names only the first 31.
+    match number {
+        0 => Ok(None),
+        1..=64 => Ok(Some(number)),
+        _ => Err(Problem::invalid("invalid_signal", format!("{number} is not a signal (1 to 64)"))),
+    }
+}
+
+/// Reads fields and collects what is wrong with them.
+#[derive(Default)]
+struct Reader {
+    mistakes: Vec<String>,
+}
+
+impl Reader {
+    fn finish<T>(self, value: T) -> Result<T, Problem> {
+        if self.mistakes.is_empty() {
+            return Ok(value);
+        }
+        Err(Problem::invalid("invalid_request", self.mistakes.join("; ")))
+    }
+
+    fn note<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.mistakes.push(error.to_string())).ok()
+    }
+
+    fn optional<T: FromStr<Err: Display>>(&mut self, text: &str) -> Option<T> {
+        if text.is_empty() { None } else { self.note(text.parse()) }
+    }
+
+    fn isolation(&mut self, number: i32) -> Isolation {
+        match v1::Isolation::try_from(number) {
+            Ok(isolation) => isolation.into(),
+            Err(_) => {
+                self.mistakes.push(format!("{number} is not an isolation class"));
+                Isolation::Container
+            }
+        }
+    }
+
+    fn env(&mut self, texts: &[String]) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        for text in texts {
+            match text.split_once('=') {
+                Some((key, value)) => drop(env.insert(key.to_owned(), value.to_owned())),
+                None => self.mistakes.push(format!("`{text}` is not KEY=VALUE")),
+            }
+        }
+        env
+    }
+
+    fn ports(&mut self, request: &VmSpawnRequest) -> Vec<PortMapping> {
+        let mut pairs: Vec<_> =
+            request.ports.iter().map(|(host, container)| format!("{host}:{container}")).collect();
+        pairs.sort();
+        let texts = request.publish.iter().chain(&pairs);
+        texts.filter_map(|text| self.note(text.parse())).collect()
+    }
+
+    fn cpu(&mut self, request: &VmSpawnRequest) -> Option<CpuMillis> {
+        let millis = match (request.cpu_millis, request.cores) {
+            (0, 0) => return None,
+            (0, cores) => cores.saturating_mul(1000),
+            (millis, 0) => millis,
+            _ => {
+                self.mistakes.push("`cores` and `cpu_millis` say the same thing; give one".into());
+                return None;
+            }
+        };
+        self.note(CpuMillis::new(millis))
+    }
+
+    fn memory(&mut self, request: &VmSpawnRequest) -> Option<MemoryBytes> {
+        let bytes = match (request.memory_bytes, request.memory) {
+            (0, 0) => return None,
+            (0, mib) => u64::from(mib) * MIB,
+            (bytes, 0) => bytes,
+            _ => {
+                self.mistakes.push("`memory` and `memory_bytes` say the same thing; give one".into());
+                return None;
+            }
+        };
+        self.note(MemoryBytes::new(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_fields_still_mean_what_they_did() {
+        let request = VmSpawnRequest {
+            cores: 2,
+            memory: 512,
+            image_ref: "web:1".into(),
+            ports: [(8080, 80)].into(),
+            env: vec!["A=b=c".into()],
+            ..VmSpawnRequest::default()
+        };
+        let (id, spec) = workload(&request).unwrap();
+        assert_eq!(id, None);
+        assert_eq!(spec.cpu.unwrap().millis(), 2000);
+        assert_eq!(spec.memory.unwrap().bytes(), 512 * MIB);
+        assert_eq!(spec.ports, vec!["8080:80".parse().unwrap()]);
+        assert_eq!(spec.env["A"], "b=c");
+    }
+
+    #[test]
+    fn a_spec_reads_back_from_its_own_request() {
+        let mut spec = WorkloadSpec::of_image("web:1".parse().unwrap());
+        spec.name = Some("web".parse().unwrap());
+        spec.cpu = Some("0.5".parse().unwrap());
+        spec.memory = Some("64m".parse().unwrap());
+        spec.ports = vec!["80/udp".parse().unwrap()];
+        spec.entrypoint = Some(vec!["/bin/sh".into()]);
+        spec.labels.insert("a".into(), "b".into());
+        assert_eq!(workload(&VmSpawnRequest::from(&spec)).unwrap().1, spec);
+    }
+
+    #[test]
+    fn every_mistake_of_a_request_is_told_at_once() {
+        let request = VmSpawnRequest {
+            image_ref: "web".into(),
+            name: "No".into(),
+            publish: vec!["0".into()],
+            env: vec!["novalue".into()],
+            cores: 1,
+            cpu_millis: 1,
+            isolation: 9,
+            request_id: "x".into(),
+            ..VmSpawnRequest::default()
+        };
+        let status = tonic::Status::from(workload(&request).unwrap_err());
+        for part in ["`No`", "`0`", "novalue", "cpu_millis", "9 is not", "`x`"] {
+            assert!(status.message().contains(part), "{part} in {}", status.message());
+        }
+    }
+
+    #[test]
+    fn signals_are_bounded() {
+        assert_eq!(signal(0, Signal::SIGKILL).unwrap(), 9);
+        assert_eq!(optional_signal(64).unwrap(), Some(64));
+        assert!(optional_signal(65).is_err() && signal(-1, Signal::SIGTERM).is_err());
+    }
+}
