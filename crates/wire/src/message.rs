@@ -15,10 +15,10 @@ mod control;
 mod exec;
 
 pub use control::{
-    Describe, Done, ErrorCode, Exit, Exited, Fault, Hello, OpenStdin, Resize, Shutdown, Signal, State, Wait,
-    Window,
+    Describe, Done, ErrorCode, Exit, Exited, Fault, Hello, OpenStdin, Resize, Shutdown, Signal, Size, State,
+    Wait, Window,
 };
-pub use exec::{Exec, ExecExited, ExecStarted, Stderr, Stdin, Stdout};
+pub use exec::{Exec, ExecExited, ExecResize, ExecSignal, ExecStarted, Stderr, Stdin, Stdout};
 
 /// Why a payload is not a message that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,9 +96,9 @@ messages! {
     6 Wait(Wait),
     /// The workload's first process ended.
     7 Exited(Exited),
-    /// Sends a signal: to the exec of this stream, or else to the workload's first process.
+    /// Sends a signal to the workload's first process.
     8 Signal(Signal),
-    /// Sets a terminal's size: of the exec of this stream, or else of the workload.
+    /// Sets the size of the workload's terminal.
     9 Resize(Resize),
     /// Asks to write to the workload's standard input on this stream. Answered by [`Window`].
     10 OpenStdin(OpenStdin),
@@ -118,6 +118,10 @@ messages! {
     17 Window(Window),
     /// Kills the workload at once; the server ends after it. Answered by the end of the connection.
     18 Shutdown(Shutdown),
+    /// Sends a signal to the process of this stream.
+    19 ExecSignal(ExecSignal),
+    /// Sets the size of the terminal of this stream's process.
+    20 ExecResize(ExecResize),
 }
 
 impl Message {

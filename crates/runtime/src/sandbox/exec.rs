@@ -6,13 +6,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 use hypercore_model::ExitStatus;
 use hypercore_wire::{
     Flags,
-    message::{Exec, Exit, Message, Resize, Signal},
+    message::{Exec, ExecResize, ExecSignal, Exit, Message, Size, Window},
 };
 
 use super::{
     error::{ExecError, InputError},
     link::{Link, LinkError},
-    session::Session,
+    session::{OUTPUT_CREDIT, Session},
 };
 
 /// How long the shim and the engine may take to start a process.
@@ -128,7 +128,7 @@ impl Input {
     /// # Errors
     /// [`InputError::Ended`] when the process has ended.
     pub async fn resize(&self, size: TerminalSize) -> Result<(), InputError> {
-        self.0.tell(wire_size(size).into()).await
+        self.0.tell(ExecResize { size: wire_size(size) }.into()).await
     }
 
     /// Sends a signal to the execution's process. Only for executions, as [`Self::resize`].
@@ -136,7 +136,7 @@ impl Input {
     /// # Errors
     /// [`InputError::Ended`] when the process has ended.
     pub async fn signal(&self, number: i32) -> Result<(), InputError> {
-        self.0.tell(Signal { number }.into()).await
+        self.0.tell(ExecSignal { number }.into()).await
     }
 }
 
@@ -153,7 +153,8 @@ pub(super) async fn exec(socket: &Path, request: ExecRequest) -> Result<ExecSess
     };
     let started = tokio::time::timeout(START_TIME_MAX, async {
         let link = Link::connect(socket).await?;
-        link.send(Link::REQUEST, Flags::NONE, &message.into()).await?;
+        link.queue(Link::REQUEST, Flags::NONE, &message.into())?;
+        link.send(Link::REQUEST, Flags::NONE, &Window { bytes: OUTPUT_CREDIT }.into()).await?;
         match link.answer().await? {
             Message::ExecStarted(started) => Ok((link, started.pid)),
             Message::Error(fault) => Err(ExecError::from(fault)),
@@ -162,15 +163,14 @@ pub(super) async fn exec(socket: &Path, request: ExecRequest) -> Result<ExecSess
     });
     let (link, pid) = started.await.map_err(|_| ExecError::Silent)??;
     let session = Arc::new(Session::new(link));
-    session.grant_output().await?;
     if !has_input {
         session.forbid_input();
     }
     Ok(ExecSession { pid, events: ExecEvents(Arc::clone(&session)), input: Input(session) })
 }
 
-const fn wire_size(size: TerminalSize) -> Resize {
-    Resize { rows: size.rows, columns: size.columns }
+pub(super) const fn wire_size(size: TerminalSize) -> Size {
+    Size { rows: size.rows, columns: size.columns }
 }
 
 pub(super) const fn exit_status(exit: Exit) -> ExitStatus {

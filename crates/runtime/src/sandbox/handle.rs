@@ -13,7 +13,7 @@ use hypercore_wire::message::{Describe, Exited, Message, OpenStdin, Resize, Sign
 use super::{
     ANSWER_TIME_MAX,
     error::{ExecError, InputError, RequestError, ShimVanished},
-    exec::{self, ExecRequest, ExecSession, Input, TerminalSize, exit_status},
+    exec::{self, ExecRequest, ExecSession, Input, TerminalSize, exit_status, wire_size},
     link::{Link, LinkError},
     session::Session,
 };
@@ -104,7 +104,7 @@ impl Sandbox {
     /// # Errors
     /// [`RequestError::Refused`] when it has none, [`RequestError::Gone`] when it has ended.
     pub async fn resize(&self, size: TerminalSize) -> Result<(), RequestError> {
-        self.command(Resize { rows: size.rows, columns: size.columns }.into()).await
+        self.command(Resize { size: wire_size(size) }.into()).await
     }
 
     /// Waits for the end of the first process, all of its output being in the log then.

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Output that may be on its way to a reader, in bytes.
-const OUTPUT_CREDIT: u32 = 256 * 1024;
+pub(super) const OUTPUT_CREDIT: u32 = 256 * 1024;
 /// Credit is given back when so much of it was used, in bytes: often enough to keep the pipe full.
 const CREDIT_STEP: u32 = OUTPUT_CREDIT / 4;
 /// Most input in one message, in bytes.
@@ -61,11 +61,6 @@ enum End {
 impl Session {
     pub(super) fn new(link: Link) -> Self {
         Self { link, state: Mutex::default(), changed: Notify::new() }
-    }
-
-    /// Allows output to come.
-    pub(super) async fn grant_output(&self) -> Result<(), LinkError> {
-        self.link.send(Link::REQUEST, Flags::NONE, &Window { bytes: OUTPUT_CREDIT }.into()).await
     }
 
     /// Refuses input from the beginning: the process was started without.

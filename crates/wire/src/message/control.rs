@@ -142,7 +142,7 @@ pub struct Exited {
     pub finished_at_ms: u64,
 }
 
-/// Sends a signal. Answered by [`Done`] on a stream of its own; on an exec's stream nothing is answered.
+/// Sends a signal to the workload's first process. Answered by [`Done`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Signal {
@@ -151,10 +151,19 @@ pub struct Signal {
     pub number: i32,
 }
 
-/// Sets a terminal's size. Answered as [`Signal`] is.
+/// Sets the size of the workload's terminal. Answered by [`Done`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Resize {
+    /// The new size.
+    #[n(0)]
+    pub size: Size,
+}
+
+/// Size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Size {
     /// Lines.
     #[n(0)]
     pub rows: u16,

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::control::{Exit, Resize};
+use super::control::{Exit, Size};
 
 /// Starts a process inside the workload. What isn't given is as for the workload's first process.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -28,7 +28,7 @@ pub struct Exec {
     pub stdin: bool,
     /// The terminal's size at the beginning.
     #[n(6)]
-    pub size: Option<Resize>,
+    pub size: Option<Size>,
 }
 
 /// The process runs.
@@ -38,6 +38,24 @@ pub struct ExecStarted {
     /// Its id in the server's pid namespace.
     #[n(0)]
     pub pid: i32,
+}
+
+/// Sends a signal to the stream's process. Not answered: it may have ended, which is said anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ExecSignal {
+    /// The signal's number on Linux.
+    #[n(0)]
+    pub number: i32,
+}
+
+/// Sets the size of the terminal of the stream's process. Not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ExecResize {
+    /// The new size.
+    #[n(0)]
+    pub size: Size,
 }
 
 /// The process ended, and all its output was sent.

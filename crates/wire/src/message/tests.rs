@@ -4,7 +4,7 @@ use super::*;
 
 /// Every message with every field set, and its bytes in hexadecimal.
 fn golden() -> Vec<(Message, &'static str)> {
-    let resize = Resize { rows: 24, columns: 80 };
+    let size = Size { rows: 24, columns: 80 };
     let exec = Exec {
         argv: vec!["sh".into(), "-c".into()],
         env: vec!["K=V".into()],
@@ -12,7 +12,7 @@ fn golden() -> Vec<(Message, &'static str)> {
         user: Some("web:7".into()),
         tty: true,
         stdin: true,
-        size: Some(resize),
+        size: Some(size),
     };
     let state = State {
         id: "id".into(),
@@ -35,7 +35,7 @@ fn golden() -> Vec<(Message, &'static str)> {
         (exited(Exit::Signal(15)).into(), "a36176016174076170a3008201810f0101021b0000018bcfe5687b"),
         (exited(Exit::OutOfMemory).into(), "a36176016174076170a3008202800101021b0000018bcfe5687b"),
         (Signal { number: 15 }.into(), "a36176016174086170a1000f"),
-        (resize.into(), "a36176016174096170a2001818011850"),
+        (Resize { size }.into(), "a36176016174096170a100a2001818011850"),
         (OpenStdin {}.into(), "a361760161740a6170a0"),
         (Stdin { data: data.clone() }.into(), "a361760161740b6170a1004200ff"),
         (
@@ -48,6 +48,8 @@ fn golden() -> Vec<(Message, &'static str)> {
         (ExecExited { exit: Exit::Code(0) }.into(), "a36176016174106170a10082008100"),
         (Window { bytes: 65_536 }.into(), "a36176016174116170a1001a00010000"),
         (Shutdown {}.into(), "a36176016174126170a0"),
+        (ExecSignal { number: 9 }.into(), "a36176016174136170a10009"),
+        (ExecResize { size }.into(), "a36176016174146170a100a2001818011850"),
     ]
 }
 

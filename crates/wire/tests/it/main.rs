@@ -3,7 +3,7 @@
 use hypercore_wire::{
     Decoder, Flags, Frame, Message, StreamId,
     frame::PAYLOAD_LEN_MAX,
-    message::{Exec, Resize, Stdin, Window},
+    message::{Exec, Size, Stdin, Window},
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn messages() -> impl Strategy<Value = Message> {
         size,
     );
     let exec = exec.prop_map(|(argv, env, cwd, user, [tty, stdin], size)| {
-        let size = size.map(|(rows, columns)| Resize { rows, columns });
+        let size = size.map(|(rows, columns)| Size { rows, columns });
         Exec { argv, env, cwd, user, tty, stdin, size }.into()
     });
     let stdin = prop::collection::vec(any::<u8>(), 0..2000).prop_map(|data| Stdin { data }.into());
