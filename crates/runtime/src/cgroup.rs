@@ -105,6 +105,12 @@ impl Cgroups {
         usage::oom_kills(&self.layout, &self.path_of(id))
     }
 
+    /// The file whose `oom_kill` line counts what the kernel killed in the workload for lack of memory.
+    #[must_use]
+    pub fn oom_events(&self, id: WorkloadId) -> PathBuf {
+        usage::oom_events(&self.layout, &self.path_of(id))
+    }
+
     /// Processes inside the workload's cgroup, in ascending order; none when it has no cgroup.
     ///
     /// # Errors

@@ -68,9 +68,13 @@ pub(super) fn read(layout: &CgroupLayout, path: &str) -> Result<Usage, UsageErro
 }
 
 pub(super) fn oom_kills(layout: &CgroupLayout, path: &str) -> Result<u64, UsageError> {
-    let directory = directory(layout, "memory", path);
+    keyed(&oom_events(layout, path), "oom_kill")
+}
+
+/// The file whose `oom_kill` line counts what the kernel killed for lack of memory.
+pub(super) fn oom_events(layout: &CgroupLayout, path: &str) -> PathBuf {
     let file = if layout.controller("memory").is_some() { "memory.oom_control" } else { "memory.events" };
-    keyed(&directory.join(file), "oom_kill")
+    directory(layout, "memory", path).join(file)
 }
 
 /// The cgroup's directory in the hierarchy that has the controller.

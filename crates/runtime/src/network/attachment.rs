@@ -2,6 +2,7 @@
 //! keeps as `network.json` and hands back when it restarts; nothing here touches the kernel.
 
 use std::{
+    fmt,
     net::Ipv4Addr,
     num::NonZeroU16,
     path::{Path, PathBuf},
@@ -31,6 +32,12 @@ impl PublishedPort {
         self.container == mapping.container
             && self.protocol == mapping.protocol
             && mapping.host.is_none_or(|host| host == self.host)
+    }
+}
+
+impl fmt::Display for PublishedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.host, self.container, self.protocol.as_str())
     }
 }
 

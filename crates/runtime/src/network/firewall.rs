@@ -23,6 +23,9 @@ use super::{
 /// Where `nft` is looked for after the agent's own `PATH`, which may lack the administrator's directories.
 const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 
+/// The table, with the node's names and numbers still to be filled in.
+const RULES: &str = include_str!("firewall.nft");
+
 /// Why the node's nft table could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
@@ -112,80 +115,11 @@ impl Firewall {
         attachment.ports.iter().map(|port| line((map_of(port.protocol), port))).collect()
     }
 
-    /// The whole table. Deleted and made again in one transaction: packets meet the old rules or the new ones.
     fn rules(&self) -> String {
-        let (table, bridge, subnet) = (self.table(), &self.bridge, self.subnet);
-        format!(
-            r#"
-add table inet {table}
-delete table inet {table}
-table inet {table} {{
-    map tcp_ports {{ type inet_service : ipv4_addr . inet_service; }}
-    map udp_ports {{ type inet_service : ipv4_addr . inet_service; }}
-
-    # Before conntrack. The bridge has route_localnet (see nat_output), so packets to or from 127.0.0.0/8 must be
-    # stopped here, or workloads would reach services on the host's loopback (CVE-2020-8558). Forged sources too.
-    chain raw {{
-        type filter hook prerouting priority raw; policy accept;
-        iifname "{bridge}" meta nfproto ipv6 drop
-        iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-        iifname "{bridge}" ip saddr != {subnet} drop
-    }}
-
-    chain nat_prerouting {{
-        type nat hook prerouting priority dstnat; policy accept;
-        meta nfproto ipv4 fib daddr type local jump published
-    }}
-    chain nat_output {{
-        type nat hook output priority -100; policy accept;
-        meta nfproto ipv4 fib daddr type local jump published
-    }}
-    chain published {{
-        dnat ip to tcp dport map @tcp_ports
-        dnat ip to udp dport map @udp_ports
-    }}
-    chain nat_postrouting {{
-        type nat hook postrouting priority srcnat; policy accept;
-        # The host's own connections to 127.0.0.1, and workloads' to the host's address, must be answered through
-        # the host; a workload can't answer to 127.0.0.1, and would answer its neighbour directly.
-        oifname "{bridge}" ip saddr 127.0.0.0/8 masquerade
-        oifname "{bridge}" ip saddr {subnet} ct status dnat masquerade
-        oifname != "{bridge}" ip saddr {subnet} masquerade
-    }}
-
-    chain forward {{
-        type filter hook forward priority filter; policy accept;
-        iifname "{bridge}" jump from_workload
-        oifname "{bridge}" jump to_workload
-    }}
-    chain from_workload {{
-        ct state established,related accept
-        ct state invalid drop
-        ip daddr 169.254.0.0/16 reject with icmpx admin-prohibited
-    }}
-    chain to_workload {{
-        ct state established,related accept
-        iifname "{bridge}" accept
-        ct status dnat accept
-        reject with icmpx admin-prohibited
-    }}
-
-    chain input {{
-        type filter hook input priority filter; policy accept;
-        iifname "{bridge}" jump to_host
-    }}
-    chain to_host {{
-        ct state established,related accept
-        reject with icmpx admin-prohibited
-    }}
-    chain output {{
-        type filter hook output priority filter; policy accept;
-        # A published port that a workload reaches through the host would be redirected past the translation.
-        oifname "{bridge}" icmp type redirect drop
-    }}
-}}
-"#
-        )
+        RULES
+            .replace("$table", &self.table())
+            .replace("$bridge", self.bridge.as_str())
+            .replace("$subnet", &self.subnet.to_string())
     }
 }
 

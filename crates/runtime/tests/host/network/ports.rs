@@ -1,6 +1,9 @@
 //! Published ports: from every side they must be reachable from, and who may have them.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+};
 
 use hypercore_model::PortProtocol;
 use hypercore_runtime::network::{AttachError, ClaimError, PortHolder};
@@ -32,6 +35,36 @@ fn a_published_tcp_port_answers_from_every_side() {
         // The host reaches a workload directly as well.
         talk(&mut connect(web.address, 80, PATIENCE).unwrap(), &listener);
     });
+}
+
+#[test]
+fn a_workload_reaches_published_ports_whether_or_not_the_bridge_calls_the_firewall() {
+    on_a_machine(
+        "a_workload_reaches_published_ports_whether_or_not_the_bridge_calls_the_firewall",
+        async |lab| {
+            let network = lab.open(vec![]).await.unwrap();
+            let web = network.attach(id(1), &[port("8080:80")]).await.unwrap();
+            let other = network.attach(id(2), &[]).await.unwrap();
+            let listener = inside(&web, || listen(80));
+            let setting = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+            for value in ["0", "1"] {
+                // Without br_netfilter there is only the first case.
+                if fs::exists(setting).unwrap() {
+                    fs::write(setting, value).unwrap();
+                }
+                for (attachment, address) in
+                    [(&web, HOST), (&other, HOST), (&web, GATEWAY), (&other, GATEWAY)]
+                {
+                    for _ in 0..3 {
+                        let mut client = inside(attachment, || connect(address, 8080, PATIENCE)).unwrap();
+                        talk(&mut client, &listener);
+                    }
+                }
+                let mut client = inside(&other, || connect(web.address, 80, PATIENCE)).unwrap();
+                talk(&mut client, &listener);
+            }
+        },
+    );
 }
 
 #[test]
