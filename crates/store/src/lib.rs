@@ -34,4 +34,4 @@ pub use keyring::KeyringError;
 pub use medium::Flush;
 pub use rotate::RotateError;
 pub use seal::RowError;
-pub use store::{OpenError, ReadError, Store, WriteError};
+pub use store::{OpenError, ReadError, Row, Store, WriteError};

@@ -98,6 +98,9 @@ pub(crate) const fn definition(name: &str) -> TableDefinition<'_, &'static [u8],
     TableDefinition::new(name)
 }
 
+/// A row as it is read: its key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// Sealed storage in one file or in memory.
 #[derive(Debug)]
 pub struct Store {
@@ -184,12 +187,12 @@ impl Store {
         })
     }
 
-    /// Every row of a table whose key begins with `prefix`, in the order of keys: pairs of key and value.
+    /// Every row of a table whose key begins with `prefix`, in the order of keys.
     /// The empty prefix gives the whole table. A table that was never written is empty.
     ///
     /// # Errors
     /// [`ReadError`] when a row can't be read, or was changed behind the store's back.
-    pub fn scan(&self, table: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    pub fn scan(&self, table: &str, prefix: &[u8]) -> Result<Vec<Row>, ReadError> {
         let row = |source: redb::Error| ReadError::Table { table: table.to_owned(), source };
         self.with_opened(|opened| {
             let transaction = opened.database.begin_read().map_err(|error| row(error.into()))?;

@@ -1,7 +1,6 @@
 //! A disk in memory that fails on demand: it fills up, and it forgets what was not flushed when the power goes.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{Arc, Mutex},
 };
@@ -45,7 +44,6 @@ impl FaultyDisk {
         const SECTOR: usize = 512;
         let state = self.0.lock().unwrap();
         let mut left = state.flushed.clone();
-        let mut sectors: BTreeMap<u64, ()> = BTreeMap::new();
         for operation in &state.unflushed {
             match operation {
                 Unflushed::Length(len) => {
@@ -56,7 +54,6 @@ impl FaultyDisk {
                 Unflushed::Write(offset, data) => {
                     for (index, chunk) in data.chunks(SECTOR).enumerate() {
                         let at = *offset as usize + index * SECTOR;
-                        sectors.insert(at as u64, ());
                         if survives() && at + chunk.len() <= left.len() {
                             left[at..at + chunk.len()].copy_from_slice(chunk);
                         }
