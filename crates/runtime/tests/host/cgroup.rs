@@ -1,5 +1,7 @@
 //! Cgroups against the host's real hierarchies, under a parent of the test's own.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
