@@ -10,10 +10,18 @@
 //!   anybody  -> workload                     only published ports, and answers; the host itself may
 //! ```
 
-use std::{io, process::Stdio};
+use std::{
+    io, mem,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use hypercore_model::PortProtocol;
-use tokio::{io::AsyncWriteExt as _, process::Command, sync::Mutex};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::Command,
+    sync::{self, oneshot},
+};
 
 use super::{
     address::{BridgeName, Ipv4Cidr},
@@ -27,14 +35,14 @@ const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 const RULES: &str = include_str!("firewall.nft");
 
 /// Why the node's nft table could not be changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum FirewallError {
     /// There is no `nft` on the host.
     #[error("the program `nft` is missing; install the package `nftables`")]
     Missing,
     /// `nft` can't be run.
     #[error("can't run `nft`")]
-    Run(#[source] io::Error),
+    Run(#[source] Arc<io::Error>),
     /// `nft` refused the change.
     #[error("nft refused: {0}")]
     Refused(String),
@@ -45,13 +53,23 @@ pub enum FirewallError {
 pub(super) struct Firewall {
     bridge: BridgeName,
     subnet: Ipv4Cidr,
-    /// Held during each change, so that a sweep can't put back what a concurrent detach just took away.
-    turn: Mutex<()>,
+    /// Held while `nft` runs: changes of the table have an order.
+    turn: sync::Mutex<()>,
+    /// Changes that wait for their turn. Whoever gets it takes all of them along, because running `nft` costs
+    /// milliseconds and a longer script almost nothing.
+    waiting: Mutex<Vec<Change>>,
+}
+
+/// A change that somebody waits for.
+#[derive(Debug)]
+struct Change {
+    script: String,
+    done: oneshot::Sender<Result<(), FirewallError>>,
 }
 
 impl Firewall {
     pub(super) fn new(bridge: BridgeName, subnet: Ipv4Cidr) -> Self {
-        Self { bridge, subnet, turn: Mutex::new(()) }
+        Self { bridge, subnet, turn: sync::Mutex::default(), waiting: Mutex::default() }
     }
 
     /// Makes the table with the published ports of these workloads, in place of what a crash may have left.
@@ -67,8 +85,7 @@ impl Firewall {
         if attachment.ports.is_empty() {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
-        run(&self.elements("add", attachment)).await
+        self.change(self.elements("add", attachment)).await
     }
 
     /// Takes a workload's ports back. Those that aren't published are fine.
@@ -76,21 +93,16 @@ impl Firewall {
         if attachment.ports.is_empty() {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
         // nft 1.0.6 has no `destroy`: adding first makes the deletion find what it deletes.
-        run(&(self.elements("add", attachment) + &self.elements("delete", attachment))).await
+        self.change(self.elements("add", attachment) + &self.elements("delete", attachment)).await
     }
 
-    /// Makes the published ports exactly those of `attachments()`, which is asked when no other change is under way.
-    pub(super) async fn replace(
-        &self,
-        attachments: impl FnOnce() -> Vec<Attachment>,
-    ) -> Result<(), FirewallError> {
-        let _turn = self.turn.lock().await;
+    /// Makes the published ports exactly those of these workloads. No other change may be under way.
+    pub(super) async fn replace(&self, attachments: &[Attachment]) -> Result<(), FirewallError> {
         let table = self.table();
         let mut script = format!("flush map inet {table} tcp_ports\nflush map inet {table} udp_ports\n");
-        attachments().iter().for_each(|attachment| script += &self.elements("add", attachment));
-        run(&script).await
+        attachments.iter().for_each(|attachment| script += &self.elements("add", attachment));
+        self.change(script).await
     }
 
     /// Removes the table. One that doesn't exist is fine.
@@ -98,6 +110,33 @@ impl Firewall {
         let _turn = self.turn.lock().await;
         let table = self.table();
         run(&format!("add table inet {table}\ndelete table inet {table}\n")).await
+    }
+
+    /// Makes a change that may be made twice without harm, together with all that wait at the same time.
+    async fn change(&self, script: String) -> Result<(), FirewallError> {
+        let (done, mut result) = oneshot::channel();
+        self.waiting().push(Change { script: script.clone(), done });
+        let _turn = self.turn.lock().await;
+        match result.try_recv() {
+            Ok(result) => return result,
+            // Whoever took it along was cancelled.
+            Err(oneshot::error::TryRecvError::Closed) => return run(&script).await,
+            Err(oneshot::error::TryRecvError::Empty) => {}
+        }
+        let changes = mem::take(&mut *self.waiting());
+        let all: String = changes.iter().map(|change| change.script.as_str()).collect();
+        let is_done = run(&all).await.is_ok();
+        for change in changes {
+            // One change that is refused must not take the others down with it.
+            let result = if is_done { Ok(()) } else { run(&change.script).await };
+            // Nobody waits any more for a change whose caller was cancelled.
+            let _ = change.done.send(result);
+        }
+        result.await.unwrap_or(Ok(()))
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Change>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> String {
@@ -163,18 +202,23 @@ async fn execute(arguments: &[&str], input: &str) -> Result<Vec<u8>, FirewallErr
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => FirewallError::Missing,
-            _ => FirewallError::Run(error),
+            _ => run_error(error),
         })?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await.map_err(FirewallError::Run)?;
+        stdin.write_all(input.as_bytes()).await.map_err(run_error)?;
     }
-    let output = child.wait_with_output().await.map_err(FirewallError::Run)?;
+    let output = child.wait_with_output().await.map_err(run_error)?;
     if output.status.success() {
         Ok(output.stdout)
     } else {
         Err(FirewallError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
+}
+
+fn run_error(error: io::Error) -> FirewallError {
+    FirewallError::Run(Arc::new(error))
 }

@@ -1,10 +1,11 @@
 //! The three files that tell a workload about names: `resolv.conf`, `hosts` and `hostname`, bind-mounted over its own.
-//! It refuses to pass on a loopback nameserver: 127.0.0.1 inside the workload is the workload itself.
+//! It refuses to pass on a nameserver that a workload can't reach: 127.0.0.1 inside is the workload itself, and the
+//! host's own addresses are closed to workloads.
 
 use std::{
     fs::{self, Permissions},
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -89,11 +90,11 @@ fn hosts(hostname: &str, address: Ipv4Addr) -> String {
 
 /// The workload's resolver configuration, from the host's.
 fn host_resolv_conf() -> Result<String, HostsError> {
-    let own = resolv_conf_for_workload(&read_if_exists(RESOLV_CONF)?);
+    let own = resolv_conf_for_workload(&read_if_exists(RESOLV_CONF)?, is_reachable);
     if own.has_nameserver {
         return Ok(own.text);
     }
-    let upstream = resolv_conf_for_workload(&read_if_exists(RESOLVED_UPSTREAM)?);
+    let upstream = resolv_conf_for_workload(&read_if_exists(RESOLVED_UPSTREAM)?, is_reachable);
     Ok(if upstream.has_nameserver { upstream.text } else { own.text })
 }
 
@@ -105,6 +106,13 @@ fn read_if_exists(path: &str) -> Result<String, HostsError> {
     }
 }
 
+/// Whether a workload may reach a nameserver. The host's own addresses are closed to workloads, and binding is the
+/// shortest way to ask whether an address is one of them.
+fn is_reachable(address: Ipv4Addr) -> bool {
+    let is_hosts_own = || UdpSocket::bind((address, 0)).is_ok();
+    !address.is_loopback() && !address.is_unspecified() && !address.is_link_local() && !is_hosts_own()
+}
+
 struct ResolvConf {
     text: String,
     has_nameserver: bool,
@@ -112,7 +120,7 @@ struct ResolvConf {
 
 /// What of a `resolv.conf` holds inside a workload: `search`, `domain`, `options` and the nameservers it can reach
 /// (resolv.conf(5)). IPv6 nameservers are left out, because workloads have no IPv6.
-fn resolv_conf_for_workload(host: &str) -> ResolvConf {
+fn resolv_conf_for_workload(host: &str, is_reachable: impl Fn(Ipv4Addr) -> bool) -> ResolvConf {
     let mut kept = Vec::new();
     let mut dropped = Vec::new();
     let mut has_nameserver = false;
@@ -120,7 +128,7 @@ fn resolv_conf_for_workload(host: &str) -> ResolvConf {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("nameserver"), Some(server)) => match server.parse::<IpAddr>() {
-                Ok(IpAddr::V4(address)) if !address.is_loopback() && !address.is_unspecified() => {
+                Ok(IpAddr::V4(address)) if is_reachable(address) => {
                     has_nameserver = true;
                     kept.push(format!("nameserver {address}"));
                 }
@@ -153,7 +161,7 @@ mod tests {
     fn nameservers_that_a_workload_can_reach_are_kept_with_search_and_options() {
         let host = "# mine\nsearch a.example b.example\nnameserver 10.0.0.53\nnameserver 127.0.0.1\n\
                     nameserver ::1\nnameserver 1.1.1.1\noptions ndots:2\nsortlist 10.0.0.0\n";
-        let conf = resolv_conf_for_workload(host);
+        let conf = resolv_conf_for_workload(host, is_reachable);
         assert!(conf.has_nameserver);
         assert_eq!(
             conf.text,
@@ -165,11 +173,21 @@ mod tests {
 
     #[test]
     fn a_host_with_nothing_but_a_stub_resolver_says_so() {
-        let conf = resolv_conf_for_workload("nameserver 127.0.0.53\noptions edns0\n");
+        let conf = resolv_conf_for_workload("nameserver 127.0.0.53\noptions edns0\n", is_reachable);
         assert!(!conf.has_nameserver);
         assert!(conf.text.contains("# NO NAMESERVER"));
         assert!(conf.text.ends_with("options edns0\n"));
-        assert!(!resolv_conf_for_workload("").has_nameserver);
+        assert!(!resolv_conf_for_workload("", is_reachable).has_nameserver);
+    }
+
+    #[test]
+    fn the_hosts_own_addresses_and_link_local_ones_are_not_reachable() {
+        assert!(is_reachable(Ipv4Addr::new(192, 0, 2, 53)));
+        for address in ["127.0.0.1", "127.0.0.53", "0.0.0.0", "169.254.169.253"] {
+            assert!(!is_reachable(address.parse().unwrap()), "{address}");
+        }
+        let conf = resolv_conf_for_workload("nameserver 10.0.0.1\n", |_| false);
+        assert!(conf.text.contains("can't reach them: 10.0.0.1\n"), "{}", conf.text);
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl Network {
             Ok((sweep_links(bridge_index, &links)?, sweep_namespaces(&directory, &files)?))
         })
         .await?;
-        self.firewall.replace(|| self.registry().attachments()).await?;
+        let attachments = self.registry().attachments();
+        self.firewall.replace(&attachments).await?;
         Ok(swept)
     }
 }
