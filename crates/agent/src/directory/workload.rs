@@ -39,9 +39,9 @@ impl WorkloadPaths {
         self.directory.join("outcome.json")
     }
 
-    /// `started.json`: that and when its first process ran. Written by the shim.
-    pub(crate) fn started(&self) -> PathBuf {
-        self.directory.join("started.json")
+    /// `exit.json.new`: room on the disk for the exit record. Made by the shim before it starts the first process.
+    pub(crate) fn exit_reserved(&self) -> PathBuf {
+        self.directory.join("exit.json.new")
     }
 
     /// `exit.json`: how its first process ended. Written by the shim.

@@ -59,10 +59,10 @@ impl Keeper {
         });
     }
 
-    /// There is no shim and no exit status. What had run is lost; what had never run may still begin.
+    /// There is no shim and no exit status. What had run is lost; what no shim was begun for may still begin.
     async fn mourn(&self) {
-        let had_started = self.paths.started().exists();
-        if had_started {
+        let had_shim = self.paths.exit_reserved().exists();
+        if had_shim {
             self.update(|observed| observed.advance(LifecycleEvent::StartBegun));
             self.settle(Err(ShimVanished)).await;
         } else {
@@ -71,7 +71,7 @@ impl Keeper {
     }
 
     fn forget_attempt(&self) {
-        for path in [self.paths.attempt(), self.paths.outcome(), self.paths.exit(), self.paths.started()] {
+        for path in [self.paths.attempt(), self.paths.outcome(), self.paths.exit(), self.paths.exit_reserved()] {
             if let Err(error) = std::fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
