@@ -16,7 +16,7 @@ use crate::{
     board::Board,
     clock,
     config::AgentConfig,
-    directory::Directory,
+    directory::{Directory, DirectoryError, LockError},
     http, keeper,
     ledger::Ledger,
     metrics::Metrics,
@@ -39,6 +39,9 @@ pub enum RunError {
     /// The bridge or the network it was given can't be used.
     #[error("the network settings are not usable: {0}")]
     NetworkSettings(String),
+    /// Another agent uses one of the directories.
+    #[error(transparent)]
+    InUse(Fault),
     /// The data directory can't be used.
     #[error("the data directory can't be used")]
     Directory(#[source] Fault),
@@ -131,8 +134,11 @@ async fn build(config: &AgentConfig, supervisor: &Supervisor) -> Result<Node, Ru
         config.cidr.parse().map_err(|error: hypercore_runtime::network::CidrError| bad(&error))?;
     let parent = CgroupParent::new(bridge.as_str()).map_err(|error| bad(&error))?;
 
-    let directory = Directory::open(&config.data_directory, &config.runtime_directory)
-        .map_err(|error| RunError::Directory(error.into()))?;
+    let directory =
+        Directory::open(&config.data_directory, &config.runtime_directory).map_err(|error| match error {
+            DirectoryError::Lock(LockError::Held { .. }) => RunError::InUse(error.into()),
+            _ => RunError::Directory(error.into()),
+        })?;
     let identity = directory.identity().map_err(|error| RunError::Directory(error.into()))?;
     let node_id = identity.node_id();
     let ledger = Ledger::open(&directory, identity, config.fsync, config.in_memory, supervisor)
@@ -218,7 +224,7 @@ fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Opti
     }
 }
 
-/// Ends the tasks; the network goes too when no workload uses it.
+/// Ends the tasks; the network and the cgroup go too when there is no workload.
 async fn take_down(node: Arc<Node>, supervisor: Supervisor) {
     tracing::info!("shutting down; workloads go on");
     supervisor.shutdown(SHUTDOWN_TIME_MAX).await;
@@ -227,7 +233,12 @@ async fn take_down(node: Arc<Node>, supervisor: Supervisor) {
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::debug!(path = %socket.display(), %error, "the API socket was gone already");
     }
-    if is_empty && let Err(error) = node.network.close().await {
-        tracing::warn!(error = crate::failure::chain(&error), "could not take the network down");
+    if is_empty {
+        if let Err(error) = node.network.close().await {
+            tracing::warn!(error = chain(&error), "could not take the network down");
+        }
+        if let Err(error) = node.cgroups.close() {
+            tracing::warn!(error = chain(&error), "could not remove the node's cgroup");
+        }
     }
 }

@@ -91,6 +91,7 @@ pub(crate) enum Format {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Up(command::up::UpArgs),
     Run(Box<command::run::RunArgs>),
     Ps(command::ps::PsArgs),
     Inspect(command::inspect::InspectArgs),
@@ -103,6 +104,7 @@ pub(crate) enum Command {
     Wait(command::wait::WaitArgs),
     Image(command::image::ImageArgs),
     Config(command::config::ConfigArgs),
+    Doctor(command::doctor::DoctorArgs),
     Completion(command::completion::CompletionArgs),
     Version(command::version::VersionArgs),
 }

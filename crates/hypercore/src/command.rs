@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod doctor;
 pub(crate) mod end;
 pub(crate) mod exec;
 pub(crate) mod image;
@@ -10,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod run;
+pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;
 
@@ -34,6 +36,8 @@ fn dispatch(cli: Cli, console: Console) -> Outcome {
     match command {
         Command::Completion(args) => completion::run(&args, &console),
         Command::Config(args) => config::run(&args, &global, &console),
+        Command::Doctor(_) => on_runtime(doctor::run(&global, console)),
+        Command::Up(args) => up::run(args, &global, console),
         Command::Version(_) => on_runtime(version::run(&global, console)),
         command => {
             let is_session = is_session(&command);
@@ -67,9 +71,11 @@ async fn ask(command: Command, context: &Context) -> Outcome {
         Command::Attach(args) => attach::run(args, context).await,
         Command::Wait(args) => wait::run(&args, context).await,
         Command::Image(args) => image::run(args, context).await,
-        Command::Completion(_) | Command::Config(_) | Command::Version(_) => {
-            unreachable!("dispatched before a connection is needed")
-        }
+        Command::Completion(_)
+        | Command::Config(_)
+        | Command::Doctor(_)
+        | Command::Version(_)
+        | Command::Up(_) => unreachable!("dispatched before a connection is needed"),
     }
 }
 

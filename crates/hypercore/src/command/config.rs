@@ -13,6 +13,11 @@ use crate::{
     failure::Outcome,
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  hypercore config check
+  hypercore config show";
+
 const CHECK_EXAMPLES: &str = "\
 Examples:
   hypercore config check
@@ -25,6 +30,7 @@ Examples:
 
 /// Check and show the configuration
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,

@@ -23,6 +23,21 @@ Examples:
   hypercore image ls
   hypercore image rm nginx:1.27";
 
+const PULL_EXAMPLES: &str = "\
+Examples:
+  hypercore image pull nginx:1.27
+  hypercore image pull 127.0.0.1:5000/team/web@sha256:<64 digits>";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  hypercore image ls
+  hypercore image ls -q                only the references";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  hypercore image rm nginx:1.27
+  hypercore image rm $(hypercore image ls -q)";
+
 const IMPORT_EXAMPLES: &str = "\
 Examples:
   hypercore image import ./layout                     an OCI layout directory
@@ -39,14 +54,17 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
     /// Fetch an image from its registry
+    #[command(after_help = PULL_EXAMPLES)]
     Pull {
         /// [REGISTRY/]NAME[:TAG][@DIGEST]
         #[arg(value_name = "IMAGE")]
         reference: ImageReference,
     },
     /// List images
+    #[command(after_help = LS_EXAMPLES)]
     Ls,
     /// Remove images
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// [REGISTRY/]NAME[:TAG][@DIGEST]
         #[arg(required = true, value_name = "IMAGE")]

@@ -1,3 +1,5 @@
+//! Files and environments, good and bad, and what is made of them.
+
 use super::*;
 
 fn of_text(text: &str) -> Result<Config, Vec<String>> {
@@ -27,61 +29,7 @@ fn what_is_shown_reads_back_as_itself() {
 
 #[test]
 fn the_file_of_the_contract_is_the_defaults() {
-    let text = r#"
-[node]
-id = "auto"
-listen_address = "[::]:7946"
-data_directory = "/var/lib/hypercore"
-runtime_directory = "/run/hypercore"
-max_connections = 10000
-labels = {}
-region = ""
-[transport]
-protocol = "quic"
-tls_version = "1.3"
-certificate_path = ""
-key_rotation_interval = "24h"
-[consensus]
-algorithm = "tendermint"
-timeout = "1s"
-batch_size = 100
-checkpoint_interval = 1000
-validators_max = 7
-[security]
-encryption_algorithm = "xchacha20-poly1305"
-signature_algorithm = "ed25519"
-key_derivation = "argon2"
-[storage]
-backend = "redb"
-replication_factor = 4
-fsync = true
-[gateway]
-listen_address = "127.0.0.1:8080"
-database_url = ""
-redis_url = ""
-loki_url = ""
-[runtime]
-vmm = "auto"
-kernel = ""
-cidr = "172.16.0.0/16"
-bridge = "hypercore0"
-registry_mirrors = []
-insecure_registries = []
-[cluster]
-base_url = ""
-tls_cert = ""
-tls_key = ""
-policy = ""
-respawn_on_node_failure = true
-[beacon]
-endpoint = ""
-price_per_gb = 0.01
-interval = "5s"
-[logging]
-level = "info"
-format = "text"
-"#;
-    assert_eq!(of_text(text).unwrap(), Config::default());
+    assert_eq!(of_text(include_str!("contract.toml")).unwrap(), Config::default());
 }
 
 #[test]

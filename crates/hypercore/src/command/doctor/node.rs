@@ -1,0 +1,124 @@
+//! The checks of what belongs to the node itself: configuration, programs, data directory, agent.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use hypercore_model::units::format_size;
+use nix::sys::statvfs::statvfs;
+
+use super::Finding;
+use crate::{cli::GlobalArgs, console::Console, context::Context};
+
+/// Below this much free space the data directory is worth a warning: one image of a usual size no longer fits.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+
+/// The programs that must be beside ours.
+const PROGRAMS: [&str; 2] = ["hypercore-shim", "hypercore-engine"];
+
+/// Loads the configuration; with the defaults instead of a broken one the other checks still work.
+pub(super) fn config(global: &GlobalArgs, console: Console) -> (Context, Finding) {
+    match Context::load(global, console.clone()) {
+        Ok(context) => {
+            let message = match context.config_path() {
+                Some(path) => format!("{} has no mistakes", path.display()),
+                None => "there is no file; the defaults are in effect".to_owned(),
+            };
+            let finding = Finding::ok("config", message);
+            (context, finding)
+        }
+        Err(failure) => {
+            let message = failure.error.message.replace("\n ", "");
+            let finding = Finding::fail("config", message, "see `hypercore config check`");
+            (Context::without_file(global, console), finding)
+        }
+    }
+}
+
+/// The shim and its engine.
+pub(super) fn programs() -> Vec<Finding> {
+    let Ok(this) = std::env::current_exe() else {
+        return vec![Finding::warn("programs", "this program can't tell where it is", "is /proc mounted?")];
+    };
+    let check = |name: &'static str| {
+        let path = this.with_file_name(name);
+        if path.is_file() {
+            Finding::ok(name, path.display().to_string())
+        } else {
+            let message = format!("{} is not there", path.display());
+            Finding::fail(name, message, format!("install {name} beside the hypercore program"))
+        }
+    };
+    PROGRAMS.map(check).into()
+}
+
+/// Whether the data directory is ours alone, and has room.
+pub(super) fn data_directory(path: &Path) -> Finding {
+    let shown = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Finding::ok("data directory", format!("{shown} will be made by `hypercore up`"));
+        }
+        Err(error) => {
+            return Finding::fail(
+                "data directory",
+                format!("{shown}: {error}"),
+                "give another one with --data-dir",
+            );
+        }
+    };
+    if !metadata.is_dir() {
+        return Finding::fail(
+            "data directory",
+            format!("{shown} is not a directory"),
+            "move it out of the way",
+        );
+    }
+    if metadata.uid() != 0 || metadata.mode() & 0o077 != 0 {
+        let message =
+            format!("{shown} has mode {:o} and belongs to user {}", metadata.mode() & 0o777, metadata.uid());
+        return Finding::fail("data directory", message, format!("`chown root {shown}; chmod 700 {shown}`"));
+    }
+    room(path)
+}
+
+fn room(path: &Path) -> Finding {
+    let shown = path.display();
+    match statvfs(path) {
+        Ok(stat) => {
+            let free_bytes = stat.blocks_available().saturating_mul(stat.fragment_size());
+            let message = format!("{shown} is root's alone and has {} free", format_size(free_bytes));
+            if free_bytes >= FREE_BYTES_MIN {
+                Finding::ok("data directory", message)
+            } else {
+                Finding::warn(
+                    "data directory",
+                    message,
+                    "free some space; `hypercore image rm` removes images",
+                )
+            }
+        }
+        Err(error) => {
+            Finding::warn("data directory", format!("{shown}: {error}"), "is its file system healthy?")
+        }
+    }
+}
+
+/// Whether an agent answers.
+pub(super) async fn agent(context: &Context) -> (Finding, bool) {
+    let asked = async {
+        let client = context.connect().await?;
+        client.node_info().await.map_err(crate::failure::Failure::from)
+    };
+    match asked.await {
+        Ok(info) => {
+            let node = info.node.unwrap_or_default();
+            let id = node.id.get(..16).unwrap_or(&node.id);
+            let message = format!("{} answers at {}, node {id}", node.version, context.endpoint());
+            (Finding::ok("agent", message), true)
+        }
+        Err(failure) => {
+            let hint = failure.error.hint.unwrap_or_default();
+            (Finding::warn("agent", failure.error.message, hint), false)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `hypercore up`: starts this machine's node and stays in the foreground until it is told to stop.
+
+mod journal;
+mod settings;
+
+use clap::Args;
+use hypercore_agent::RunError;
+use hypercore_api::ErrorKind;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::GlobalArgs,
+    console::Console,
+    context::Context,
+    exit::Exit,
+    failure::{Failure, Outcome},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo hypercore up
+  sudo hypercore up --config ./hypercore.toml -v
+  sudo hypercore up --data-dir /tmp/two --runtime-dir /run/two --bridge two0 --cidr 172.17.0.0/16 \\
+      --http-bind-addr 127.0.0.1:9001                  a second node on this machine";
+
+/// Start this machine's node, in the foreground
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    settings: settings::SettingArgs,
+}
+
+/// Runs the node.
+pub(super) fn run(args: UpArgs, global: &GlobalArgs, console: Console) -> Outcome {
+    let mut context = Context::load(global, console)?;
+    for warning in &context.loaded.warnings {
+        context.console.warn(warning);
+    }
+    let config = args.settings.agent_config(&mut context.loaded.config)?;
+    journal::begin(&context.loaded.config.logging, global)?;
+    // The registry client finds its TLS here; a provider that is there already is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let asked_to_stop = asked_to_stop()?;
+        hypercore_agent::run(config, asked_to_stop, || notify(NotifyState::Ready)).await.map_err(failure)
+    });
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Ok)
+}
+
+/// Completes at the first SIGTERM or SIGINT.
+fn asked_to_stop() -> Result<impl Future<Output = ()> + Send, Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        notify(NotifyState::Stopping);
+    })
+}
+
+/// Tells systemd, if it started us.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+fn failure(error: RunError) -> Failure {
+    let message = chain(&error);
+    let told = |kind, code: &str, hint: &str| Failure::new(kind, code, message.as_str()).with_hint(hint);
+    match &error {
+        RunError::NotRoot => told(ErrorKind::Refused, "not_root", "try again with `sudo hypercore up`"),
+        RunError::NetworkSettings(_) => told(
+            ErrorKind::Usage,
+            "config_invalid",
+            "see [runtime] cidr and bridge in `hypercore config show`",
+        ),
+        RunError::InUse(_) => {
+            let hint = "a second node on this machine needs --data-dir, --runtime-dir, --bridge and --cidr of its own";
+            told(ErrorKind::Conflict, "node_running", hint)
+        }
+        RunError::Directory(_) => told(
+            ErrorKind::Failed,
+            "directory_failed",
+            "see --data-dir and --runtime-dir in `hypercore up --help`",
+        ),
+        RunError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
+            told(ErrorKind::Conflict, "address_in_use", "choose another one with --http-bind-addr")
+        }
+        RunError::ProgramMissing(_) => told(
+            ErrorKind::Failed,
+            "program_missing",
+            "install hypercore-shim and hypercore-engine beside hypercore",
+        ),
+        _ => told(ErrorKind::Failed, "node_failed", "`hypercore doctor` checks what a node needs"),
+    }
+}
+
+/// An error with everything beneath it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
