@@ -53,19 +53,20 @@ pub(crate) async fn keep(node: Arc<Node>, id: WorkloadId) {
         let observed = keeper.observed();
         if observed.status.is_final() {
             keeper.remove_if_asked(&record).await;
-            keeper.wait_for_other_wishes(&mut changes).await;
+            keeper.wait_for_other_wishes(&record, &mut changes).await;
             continue;
         }
         match (record.desired, observed.sandbox) {
             (Desired::Running, None) => keeper.start(&record, &mut changes).await,
             (Desired::Running, Some(sandbox)) => tokio::select! {
                 end = sandbox.exited() => keeper.settle(end).await,
-                () = keeper.wait_for_other_wishes(&mut changes) => {}
+                () = keeper.wait_for_other_wishes(&record, &mut changes) => {}
             },
             (Desired::Stopped { .. }, None) => keeper.give_up(),
             (Desired::Stopped { signal, grace_ms }, Some(sandbox)) => {
                 let signal = signal.unwrap_or(observed.stop_signal);
-                keeper.stop(&sandbox, signal, Duration::from_millis(grace_ms), &mut changes).await;
+                let grace = Duration::from_millis(grace_ms);
+                keeper.stop(&record, &sandbox, signal, grace, &mut changes).await;
             }
         }
     }
@@ -84,11 +85,10 @@ impl Keeper {
         self.node.board.update(self.id, change);
     }
 
-    /// Returns when this workload's record is another than it was. The ledger speaks of every command; most
-    /// are about other workloads.
-    async fn wait_for_other_wishes(&self, changes: &mut watch::Receiver<u64>) {
-        let before = self.wanted();
-        while self.wanted() == before {
+    /// Returns when this workload's record is another than the one that is being followed. The ledger speaks of every
+    /// command; most are about other workloads.
+    async fn wait_for_other_wishes(&self, followed: &WorkloadRecord, changes: &mut watch::Receiver<u64>) {
+        while self.wanted().is_some_and(|record| *record == *followed) {
             if changes.changed().await.is_err() {
                 // The ledger is closed: the agent is going away, and the supervisor ends this task.
                 std::future::pending::<()>().await;
@@ -111,6 +111,7 @@ impl Keeper {
     /// period, a removal) is followed at once.
     async fn stop(
         &self,
+        record: &WorkloadRecord,
         sandbox: &Sandbox,
         signal: i32,
         grace: Duration,
@@ -123,7 +124,7 @@ impl Keeper {
         tokio::select! {
             end = sandbox.exited() => return self.settle(end).await,
             () = tokio::time::sleep_until(deadline) => {}
-            () = self.wait_for_other_wishes(changes) => return,
+            () = self.wait_for_other_wishes(record, changes) => return,
         }
         tracing::info!(workload = %self.id, "the grace period is over: killing");
         self.kill(sandbox).await;

@@ -17,6 +17,7 @@ use crate::{
     clock,
     config::AgentConfig,
     directory::{Directory, DirectoryError, LockError},
+    failure::chain,
     http, keeper,
     ledger::Ledger,
     metrics::Metrics,

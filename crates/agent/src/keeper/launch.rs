@@ -27,7 +27,7 @@ impl Keeper {
         let begun = clock::now();
         let image = tokio::select! {
             image = self.image(record) => image,
-            () = self.wait_for_other_wishes(changes) => return self.restart_pending(),
+            () = self.wait_for_other_wishes(record, changes) => return self.restart_pending(),
         };
         let launched = match image {
             Ok(image) => self.launch(record, image).await,

@@ -71,7 +71,9 @@ impl Keeper {
     }
 
     fn forget_attempt(&self) {
-        for path in [self.paths.attempt(), self.paths.outcome(), self.paths.exit(), self.paths.exit_reserved()] {
+        for path in
+            [self.paths.attempt(), self.paths.outcome(), self.paths.exit(), self.paths.exit_reserved()]
+        {
             if let Err(error) = std::fs::remove_file(&path)
                 && error.kind() != std::io::ErrorKind::NotFound
             {
