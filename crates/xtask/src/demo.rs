@@ -125,7 +125,7 @@ impl Show {
         let running = table.lines().any(|line| line.contains("web") && line.contains("running"));
         self.stage.check(running, "ps shows web as running")?;
         let web = Web { id, address: address.to_string() };
-        let page = self.page(&web)?;
+        let page = self.page_after(None, &web)?;
         self.stage.seen(&format!("the published port answers from inside the container: run {}", page.run));
         Ok(web)
     }
@@ -135,23 +135,20 @@ impl Show {
         let inside = self.hypercore(&["exec", "web", "--", "sh", "-c", "hostname; ps | grep [s]erve"])?;
         self.stage.check(inside.contains("/bin/serve"), "exec sees the container's own processes")?;
         let mut logs = self.stage.follow(&mut self.node.command(&["logs", "-f", "web"]))?;
-        let first = self.page(web)?;
+        let first = self.page_after(None, web)?;
         let ticks = || logs.lines().iter().filter(|line| line.starts_with("tick ")).count();
         let grew = wait_until(PATIENCE, || (ticks() >= 2).then_some(()));
         self.stage.check(grew.is_some() && !logs.ended(), "the log is followed as it grows")?;
-        self.stage.check(first.goes_on_in(&self.page(web)?), "the counter goes up")
+        self.still_counts(&first, web, "the counter goes up").map(drop)
     }
 
     fn lose_the_agent(&mut self, web: &Web) -> Result<()> {
         self.stage.say("Kill the agent the hard way: the container must not notice");
-        let before = self.page(web)?;
+        let before = self.page_after(None, web)?;
         self.stage.typed(&format!("kill -9 {}", self.node.agent_pid()?));
         self.node.kill_agent()?;
-        let without = self.page(web)?;
-        self.stage.check(
-            before.goes_on_in(&without),
-            "without an agent the same process still counts and serves",
-        )?;
+        let claim = "without an agent the same process still counts and serves";
+        let without = self.still_counts(&before, web, claim)?;
 
         self.stage.say("Start the agent again: it finds the container and is in control");
         self.stage.typed(&format!("{} &", shell::typed(&self.node.up())));
@@ -161,7 +158,7 @@ impl Show {
         let short = web.id.get(..8).unwrap_or(&web.id);
         let same = table.lines().any(|line| line.contains(short) && line.contains("running"));
         self.stage.check(same, "ps shows the same container as running")?;
-        self.stage.check(without.goes_on_in(&self.page(web)?), "it is still the same process")?;
+        self.still_counts(&without, web, "it is still the same process")?;
         let said = self.hypercore(&["exec", "web", "--", "echo", "still under control"])?;
         self.stage.check(said.trim() == "still under control", "exec works")?;
         let all = shell::read(&mut self.node.command(&["logs", "web"]))?;
@@ -188,19 +185,28 @@ impl Show {
         Ok(())
     }
 
-    /// What the published port serves. The server inside is given a moment to listen.
-    fn page(&self, web: &Web) -> Result<Page> {
+    /// What the published port serves, once it serves what comes after `before`. The server inside is given a moment
+    /// to listen and to count; another process than the one of `before` is never what comes after it.
+    fn page_after(&self, before: Option<&Page>, web: &Web) -> Result<Page> {
         let url = format!("http://{}/", web.address);
         let curl = || {
             let mut command = Command::new("curl");
             command.args(["--silent", "--show-error", "--fail", &url]);
             command
         };
+        let later = |page: Page| before.is_none_or(|before| before.goes_on_in(&page)).then_some(());
         wait_until(PATIENCE, || {
-            shell::read(&mut curl()).is_ok_and(|text| Page::parse(&text).is_some()).then_some(())
+            shell::read(&mut curl()).ok().and_then(|text| Page::parse(&text)).and_then(later)
         });
         let text = self.stage.show(&mut curl())?;
         Page::parse(&text).with_context(|| format!("this is not the page the container serves: {text:?}"))
+    }
+
+    /// Asks the published port again and checks that the process of `before` answers, further on.
+    fn still_counts(&self, before: &Page, web: &Web, what: &str) -> Result<Page> {
+        let page = self.page_after(Some(before), web)?;
+        self.stage.check(before.goes_on_in(&page), what)?;
+        Ok(page)
     }
 
     fn leave_running(self) -> Result<()> {
