@@ -157,7 +157,9 @@ impl Ledger {
 
     /// Tells when to look again: the height of the last block. It ends when the node goes down.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.heights.clone()
+        let mut heights = self.heights.clone();
+        heights.mark_unchanged();
+        heights
     }
 
     /// Whether commands can still be carried out.

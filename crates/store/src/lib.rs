@@ -20,6 +20,8 @@
 //! Reading order: [`store`], [`batch`], [`key`], then `seal` and `keyring` for the cryptography, `medium` for the file.
 
 pub mod batch;
+#[cfg(any(test, feature = "faulty"))]
+pub mod faulty;
 pub mod key;
 pub mod store;
 

@@ -34,8 +34,8 @@ pub(crate) enum Medium {
     /// Memory that is gone with the store.
     Memory,
     /// A disk that fails on demand.
-    #[cfg(test)]
-    Faulty(crate::store::faulty::FaultyDisk),
+    #[cfg(any(test, feature = "faulty"))]
+    Faulty(crate::faulty::FaultyDisk),
 }
 
 impl Medium {
@@ -48,7 +48,7 @@ impl Medium {
                 builder.create_with_backend(Disk { inner, flush: *flush })
             }
             Self::Memory => builder.create_with_backend(InMemoryBackend::new()),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "faulty"))]
             Self::Faulty(disk) => {
                 builder.create_with_backend(Disk { inner: disk.clone(), flush: Flush::Always })
             }

@@ -16,8 +16,6 @@ use crate::{
 pub(crate) mod open;
 
 #[cfg(test)]
-pub(crate) mod faulty;
-#[cfg(test)]
 mod tests;
 
 /// Why a store can't be opened.
@@ -136,7 +134,16 @@ impl Store {
         Self::open_on(Medium::Memory, WrappingKey::from_bytes(key))
     }
 
-    pub(crate) fn open_on(medium: Medium, key: WrappingKey) -> Result<Self, OpenError> {
+    /// The store on a disk that fails on demand, for the tests of those who keep something in a store.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(any(test, feature = "faulty"))]
+    pub fn open_faulty(disk: &crate::faulty::FaultyDisk, key: WrappingKey) -> Result<Self, OpenError> {
+        Self::open_on(Medium::Faulty(disk.clone()), key)
+    }
+
+    fn open_on(medium: Medium, key: WrappingKey) -> Result<Self, OpenError> {
         let opened = open::open(&medium, &key)?;
         Ok(Self { medium, key, opened: RwLock::new(Some(opened)) })
     }

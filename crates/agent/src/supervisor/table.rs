@@ -57,6 +57,11 @@ impl Table {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().tasks.values().map(|task| task.name.clone()).collect()
+    }
+
     /// Aborts what is left. Answers the names.
     pub(super) fn abort_all(&self) -> Vec<String> {
         let tasks = std::mem::take(&mut self.lock().tasks);

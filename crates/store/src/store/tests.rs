@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use redb::ReadableTable as _;
 
-use super::{faulty::FaultyDisk, *};
+use super::*;
+use crate::faulty::FaultyDisk;
 
 const NODES: &str = "state/nodes";
 const OTHER: &str = "state/other";
@@ -16,7 +17,7 @@ fn key() -> WrappingKey {
 }
 
 fn on(disk: &FaultyDisk) -> Store {
-    Store::open_on(Medium::Faulty(disk.clone()), key()).unwrap()
+    Store::open_faulty(disk, key()).unwrap()
 }
 
 fn put(table: &'static str, key: &[u8], value: &[u8]) -> Batch {
@@ -77,12 +78,11 @@ fn the_file_is_its_owners_alone_and_holds_no_value_in_the_clear() {
 #[test]
 fn a_passphrase_opens_a_store_too() {
     let disk = FaultyDisk::default();
-    let open =
-        |text: &str| Store::open_on(Medium::Faulty(disk.clone()), WrappingKey::from_passphrase(text.into()));
+    let open = |text: &str| Store::open_faulty(&disk, WrappingKey::from_passphrase(text.into()));
     open("correct horse").unwrap().write(&put(NODES, b"key", b"value")).unwrap();
     assert_eq!(open("correct horse").unwrap().get(NODES, b"key").unwrap(), Some(b"value".to_vec()));
     assert!(matches!(open("wrong horse"), Err(OpenError::Keyring(KeyringError::WrongKey))));
-    let file = Store::open_on(Medium::Faulty(disk.clone()), key());
+    let file = Store::open_faulty(&disk, key());
     assert!(matches!(file, Err(OpenError::Keyring(KeyringError::OtherKind { .. }))));
 }
 
@@ -99,8 +99,8 @@ fn rotation_seals_everything_anew_and_rewrapping_changes_the_lock() {
     assert_eq!(store.get(NODES, b"key").unwrap(), Some(b"value".to_vec()));
     drop(store);
     assert_eq!(record(&disk)[..5], [1, 0, 0, 0, 2], "sealed with the second key");
-    assert!(Store::open_on(Medium::Faulty(disk.clone()), key()).is_err());
-    let store = Store::open_on(Medium::Faulty(disk), WrappingKey::from_passphrase("new".into())).unwrap();
+    assert!(Store::open_faulty(&disk, key()).is_err());
+    let store = Store::open_faulty(&disk, WrappingKey::from_passphrase("new".into())).unwrap();
     assert_eq!(store.get(OTHER, b"key").unwrap(), Some(b"other".to_vec()));
 }
 
@@ -150,6 +150,24 @@ fn a_full_disk_is_told_and_the_store_goes_on_once_there_is_room() {
 }
 
 #[test]
+fn a_failed_flush_is_told_and_reading_tells_what_became_of_the_batch() {
+    for flushes in 0..4 {
+        let disk = FaultyDisk::default();
+        let store = on(&disk);
+        store.write(&put(NODES, b"before", b"kept")).unwrap();
+        disk.limit_flushes(Some(flushes));
+        let written = store.write(&put(NODES, b"doubtful", b"?"));
+        disk.limit_flushes(None);
+        let found = store.get(NODES, b"doubtful").unwrap();
+        assert!(written.is_err() || found.is_some());
+        assert_eq!(store.get(NODES, b"before").unwrap(), Some(b"kept".to_vec()));
+        store.write(&put(NODES, b"after", b"goes on")).unwrap();
+        drop(store);
+        assert_eq!(on(&disk).get(NODES, b"doubtful").unwrap(), found, "the answer stays the same");
+    }
+}
+
+#[test]
 fn a_file_that_is_no_store_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("node.redb");
@@ -182,7 +200,7 @@ static FILLED: LazyLock<(FaultyDisk, Vec<Row>)> = LazyLock::new(|| {
 
 /// Opening and reading either gives what was written or an error.
 fn check_damaged(disk: FaultyDisk, rows: &[Row]) -> Result<(), TestCaseError> {
-    let Ok(store) = Store::open_on(Medium::Faulty(disk), key()) else { return Ok(()) };
+    let Ok(store) = Store::open_faulty(&disk, key()) else { return Ok(()) };
     if let Ok(found) = store.scan(NODES, b"") {
         for (key, value) in &found {
             let is_of_a_commit =

@@ -1,5 +1,11 @@
 //! The store against a real machine: `kill -9` in a loop, and a real file system that is full.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed step is a failed test, and skipping is told"
+)]
+
 mod crash;
 mod full_disk;
 

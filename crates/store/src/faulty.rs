@@ -1,15 +1,16 @@
-//! A disk in memory that fails on demand: it fills up, and it forgets what was not flushed when the power goes.
+//! A disk in memory that fails on demand: it fills up, its flushes fail, and it forgets what was not flushed when the
+//! power goes. It refuses to be fast: whoever measures uses a real one.
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use redb::StorageBackend;
 
 /// A disk whose clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FaultyDisk(Arc<Mutex<State>>);
+pub struct FaultyDisk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -21,6 +22,8 @@ struct State {
     unflushed: Vec<Unflushed>,
     /// How many bytes fit; `None` is no limit.
     capacity: Option<u64>,
+    /// How many more flushes succeed; `None` is all.
+    flushes_left: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -31,18 +34,27 @@ enum Unflushed {
 
 impl FaultyDisk {
     /// Sets how many bytes fit.
-    pub(crate) fn limit(&self, capacity: Option<u64>) {
-        self.0.lock().unwrap().capacity = capacity;
+    pub fn limit(&self, capacity: Option<u64>) {
+        self.state().capacity = capacity;
     }
 
-    pub(crate) fn size(&self) -> u64 {
-        self.0.lock().unwrap().seen.len() as u64
+    /// Sets how many more flushes succeed, `None` for all. Those that fail leave what was written readable, as a disk
+    /// does whose answer got lost.
+    pub fn limit_flushes(&self, count: Option<u32>) {
+        self.state().flushes_left = count;
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.state().seen.len() as u64
     }
 
     /// What is on the disk after the power went: everything flushed, and of the rest what `survives` picks, by sector.
-    pub(crate) fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Self {
+    #[must_use]
+    pub fn after_power_loss(&self, mut survives: impl FnMut() -> bool) -> Self {
         const SECTOR: usize = 512;
-        let state = self.0.lock().unwrap();
+        let state = self.state();
         let mut left = state.flushed.clone();
         for operation in &state.unflushed {
             match operation {
@@ -61,21 +73,33 @@ impl FaultyDisk {
                 }
             }
         }
-        Self(Arc::new(Mutex::new(State { seen: left.clone(), flushed: left, ..State::default() })))
+        Self::of(left)
     }
 
     /// The same bytes with one of them changed.
-    pub(crate) fn with_byte(&self, at: usize, flip: u8) -> Self {
-        let mut seen = self.0.lock().unwrap().seen.clone();
+    #[must_use]
+    pub fn with_byte(&self, at: usize, flip: u8) -> Self {
+        let mut seen = self.state().seen.clone();
         seen[at] ^= flip;
-        Self(Arc::new(Mutex::new(State { flushed: seen.clone(), seen, ..State::default() })))
+        Self::of(seen)
     }
 
     /// The same bytes, cut off.
-    pub(crate) fn cut_at(&self, len: usize) -> Self {
-        let mut seen = self.0.lock().unwrap().seen.clone();
+    #[must_use]
+    pub fn cut_at(&self, len: usize) -> Self {
+        let mut seen = self.state().seen.clone();
         seen.truncate(len);
-        Self(Arc::new(Mutex::new(State { flushed: seen.clone(), seen, ..State::default() })))
+        Self::of(seen)
+    }
+}
+
+impl FaultyDisk {
+    fn of(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Mutex::new(State { flushed: bytes.clone(), seen: bytes, ..State::default() })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,14 +109,14 @@ impl StorageBackend for FaultyDisk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
+        let state = self.state();
         let range = offset as usize..offset as usize + out.len();
         out.copy_from_slice(state.seen.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
         if state.capacity.is_some_and(|capacity| len > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -102,14 +126,19 @@ impl StorageBackend for FaultyDisk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
+        match &mut state.flushes_left {
+            Some(0) => return Err(io::Error::other("the flush failed")),
+            Some(left) => *left -= 1,
+            None => {}
+        }
         state.flushed = state.seen.clone();
         state.unflushed.clear();
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
         let end = offset as usize + data.len();
         if state.seen.len() < end {
             return Err(io::ErrorKind::UnexpectedEof.into());
