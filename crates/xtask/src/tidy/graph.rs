@@ -98,21 +98,25 @@ fn compare_one(name: &str, package: &Package, place: &Crate, settings: &Settings
     let mut used = BTreeSet::new();
     for (neighbour, kind) in package.neighbours() {
         let Some(other) = settings.crates.get(neighbour) else { continue };
-        if other.development && kind == Some("dev") {
+        let for_tests = kind == Some("dev");
+        if for_tests && (other.development || place.uses.contains(neighbour)) {
             continue;
         }
-        used.insert(neighbour);
-        if !place.uses.contains(neighbour) {
+        used.insert((neighbour, for_tests));
+        let listed = if for_tests { &place.tests_use } else { &place.uses };
+        if !listed.contains(neighbour) {
             problems.push(format!("crates/{name}: a new arrow to {neighbour}; the house doesn't have it"));
         }
-        if other.floor >= place.floor && kind != Some("dev") {
+        if other.floor >= place.floor && !for_tests {
             problems.push(format!(
                 "crates/{name} (floor {}) uses {neighbour} (floor {}): arrows only go down",
                 place.floor, other.floor
             ));
         }
     }
-    for unused in place.uses.iter().filter(|one| !used.contains(one.as_str())) {
+    let listed =
+        place.uses.iter().map(|one| (one, false)).chain(place.tests_use.iter().map(|one| (one, true)));
+    for (unused, _) in listed.filter(|(one, for_tests)| !used.contains(&(one.as_str(), *for_tests))) {
         problems.push(format!("tidy.toml: crates.{name} may use {unused} but doesn't: remove the arrow"));
     }
     if place.pure {
@@ -184,6 +188,19 @@ mod tests {
         for (line, start) in found.iter().zip(expected) {
             assert!(line.starts_with(start), "{line}");
         }
+    }
+
+    #[test]
+    fn tests_have_arrows_of_their_own() {
+        let table = format!("{TABLE}\ncrates.shim = {{ floor = 2, tests_use = [\"agent\"] }}");
+        let settings: Settings = toml::from_str(&table).unwrap();
+        let found = |kind| {
+            let agent = package("agent", &[("model", None, true)]);
+            let shim = package("shim", &[("agent", kind, true)]);
+            let packages = vec![agent, package("model", &[]), package("fixtures", &[]), shim];
+            compare(&Metadata { packages }, &settings).len()
+        };
+        assert_eq!((found(Some("dev")), found(None)), (0, 3));
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub(super) struct Crate {
     /// The crates of the house it may use, by directory; each must be used.
     #[serde(default)]
     pub(super) uses: BTreeSet<String>,
+    /// Those that only its tests use; they may lie on any floor.
+    #[serde(default)]
+    pub(super) tests_use: BTreeSet<String>,
 }
 
 /// Reads `tidy.toml` below `root`.
