@@ -107,7 +107,7 @@ impl Directory {
     /// The node's identity: read from `identity.key`, which is made on the first start.
     pub(crate) fn identity(&self) -> Result<Identity, DirectoryError> {
         let seed = self.key(self.data.join("identity.key"))?;
-        Ok(Identity::from_seed(*seed))
+        Ok(Identity::from_seed(&seed))
     }
 
     /// What unlocks the state: read from `data.key`, which is made on the first start.

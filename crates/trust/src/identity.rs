@@ -5,7 +5,6 @@ use std::fmt;
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use hypercore_model::NodeId;
-use zeroize::Zeroizing;
 
 use crate::signature::{Context, Signature};
 
@@ -19,12 +18,11 @@ impl Identity {
     /// Length of the secret seed, in bytes.
     pub const SEED_LEN: usize = 32;
 
-    /// The identity of 32 secret random bytes: the private key of RFC 8032 §5.1.5. The argument is erased; a copy
-    /// that the caller keeps is the caller's to erase.
+    /// The identity of 32 secret random bytes: the private key of RFC 8032 §5.1.5. They are borrowed, so that whoever
+    /// has read them is also the one to erase them.
     #[must_use]
-    pub fn from_seed(seed: [u8; Self::SEED_LEN]) -> Self {
-        let seed = Zeroizing::new(seed);
-        let key = SigningKey::from_bytes(&seed);
+    pub fn from_seed(seed: &[u8; Self::SEED_LEN]) -> Self {
+        let key = SigningKey::from_bytes(seed);
         let id = NodeId::from_bytes(key.verifying_key().to_bytes());
         Self { key, id }
     }
@@ -54,8 +52,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_node() {
-        assert_eq!(Identity::from_seed([1; 32]).node_id(), Identity::from_seed([1; 32]).node_id());
-        assert_ne!(Identity::from_seed([1; 32]).node_id(), Identity::from_seed([2; 32]).node_id());
+        assert_eq!(Identity::from_seed(&[1; 32]).node_id(), Identity::from_seed(&[1; 32]).node_id());
+        assert_ne!(Identity::from_seed(&[1; 32]).node_id(), Identity::from_seed(&[2; 32]).node_id());
     }
 
     /// RFC 8032 §7.1, TEST 1: the public key of this seed.
@@ -65,7 +63,7 @@ mod tests {
         let mut bytes = [0u8; 32];
         hex::decode_to_slice(seed, &mut bytes).unwrap();
         assert_eq!(
-            Identity::from_seed(bytes).node_id().to_string(),
+            Identity::from_seed(&bytes).node_id().to_string(),
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
         );
     }
@@ -73,7 +71,7 @@ mod tests {
     #[test]
     fn debug_shows_the_public_half_alone() {
         let seed = [0xab; 32];
-        let shown = format!("{:?}", Identity::from_seed(seed));
+        let shown = format!("{:?}", Identity::from_seed(&seed));
         assert!(shown.starts_with("Identity { id: NodeId("), "{shown}");
         assert!(!shown.contains("abab") && !shown.contains("171"), "{shown}");
     }

@@ -128,7 +128,7 @@ mod tests {
     const SECOND: Context = Context::new("test/second/v1");
 
     fn identity() -> Identity {
-        Identity::from_seed([7; 32])
+        Identity::from_seed(&[7; 32])
     }
 
     #[test]
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn another_nodes_signature_is_refused() {
         let signature = identity().sign(FIRST, b"payload");
-        let other = Identity::from_seed([8; 32]).node_id();
+        let other = Identity::from_seed(&[8; 32]).node_id();
         assert!(signature.verify(other, FIRST, b"payload").is_err());
     }
 

@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn identity() -> Identity {
-        Identity::from_seed([7; 32])
+        Identity::from_seed(&[7; 32])
     }
 
     fn note() -> Signed<Note> {
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_digest_names_the_statement_and_its_signer() {
         let mine = note().verify().unwrap();
-        let other = Signed::sign(&Identity::from_seed([8; 32]), &*mine).unwrap().verify().unwrap();
+        let other = Signed::sign(&Identity::from_seed(&[8; 32]), &*mine).unwrap().verify().unwrap();
         assert_eq!(mine.digest(), note().verify().unwrap().digest());
         assert_ne!(mine.digest(), other.digest());
     }

@@ -17,7 +17,7 @@ use super::{
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 fn identity() -> Identity {
-    Identity::from_seed([1; 32])
+    Identity::from_seed(&[1; 32])
 }
 
 fn node() -> NodeId {

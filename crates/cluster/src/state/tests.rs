@@ -15,7 +15,7 @@ pub(super) struct Author {
 
 impl Author {
     pub(super) fn new(seed: u8) -> Self {
-        Self { identity: Identity::from_seed([seed; 32]), sequence: 0 }
+        Self { identity: Identity::from_seed(&[seed; 32]), sequence: 0 }
     }
 
     pub(super) fn id(&self) -> NodeId {
