@@ -120,8 +120,10 @@ pub(super) struct Manifest {
 /// What a manifest's place can hold.
 #[derive(Debug)]
 pub(super) enum Document {
+    /// One image.
     Manifest(Manifest),
-    Index(ImageIndex),
+    /// What an index offers.
+    Index(Vec<Descriptor>),
 }
 
 /// The parts of a document that tell which kind it is.
@@ -149,7 +151,7 @@ impl Document {
             }
         };
         if is_index {
-            return Ok(Self::Index(json("its index", bytes)?));
+            return json("its index", bytes).map(|index: ImageIndex| Self::Index(index.manifests().clone()));
         }
         Manifest::new(&json("its manifest", bytes)?).map(Self::Manifest)
     }
@@ -196,8 +198,10 @@ impl Manifest {
 
 /// Picks this machine's image out of several. One without a platform is taken when there is no better; its
 /// configuration still has to fit.
-pub(super) fn choose_platform(entries: &[&Descriptor]) -> Result<Digest, TransferError> {
-    let fits = |entry: &&&Descriptor| {
+pub(super) fn choose_platform<'a>(
+    entries: impl Iterator<Item = &'a Descriptor> + Clone,
+) -> Result<Digest, TransferError> {
+    let fits = |entry: &&Descriptor| {
         entry.platform().as_ref().is_some_and(|platform| {
             // Variants beyond the base level (amd64/v3) may need instructions that this CPU lacks.
             let is_base =
@@ -205,10 +209,10 @@ pub(super) fn choose_platform(entries: &[&Descriptor]) -> Result<Digest, Transfe
             *platform.os() == Os::Linux && *platform.architecture() == Arch::default() && is_base
         })
     };
-    let chosen =
-        entries.iter().find(fits).or_else(|| entries.iter().find(|entry| entry.platform().is_none()));
+    let is_for_any = |entry: &&Descriptor| entry.platform().is_none();
+    let chosen = entries.clone().find(fits).or_else(|| entries.clone().find(is_for_any));
     let Some(chosen) = chosen else {
-        let platforms = entries.iter().filter_map(|entry| entry.platform().as_ref());
+        let platforms = entries.filter_map(|entry| entry.platform().as_ref());
         let mut available: Vec<_> =
             platforms.map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
         available.retain(|platform| platform != "unknown/unknown");

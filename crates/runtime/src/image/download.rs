@@ -54,7 +54,7 @@ pub(super) async fn download(
         }
         Ok(())
     };
-    let (written, read) = futures_util::join!(write, read);
+    let (written, read) = tokio::join!(write, read);
     match (written, read) {
         // A stream that broke leaves a blob too short. How short says most about a network, and least about a disk.
         (Err(TransferError::Truncated { .. }), Err(cause))

@@ -62,7 +62,8 @@ impl ImageStore {
     }
 
     async fn import_image(&self, layout: &OciLayout, image: &Named<'_>) -> Result<Image, TransferError> {
-        let (digest, document, manifest) = resolve(layout, choose_platform(&image.entries)?).await?;
+        let (digest, document, manifest) =
+            resolve(layout, choose_platform(image.entries.iter().copied())?).await?;
         let _pinned = self.inner.pins.pin([digest].into_iter());
         self.inner.ingest.run(layout, digest, &document, &manifest, &|_| {}).await?;
         self.put_name(&image.reference, digest).await
@@ -80,9 +81,7 @@ async fn resolve(layout: &OciLayout, first: Digest) -> Result<(Digest, Vec<u8>, 
         }
         match Document::parse(&document).map_err(TransferError::Malformed)? {
             Document::Manifest(manifest) => return Ok((actual, document, manifest)),
-            Document::Index(index) => {
-                expected = choose_platform(&index.manifests().iter().collect::<Vec<_>>())?
-            }
+            Document::Index(entries) => expected = choose_platform(entries.iter())?,
         }
     }
     Err(TransferError::Malformed(ContentError::TooDeep))

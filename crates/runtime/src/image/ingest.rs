@@ -81,7 +81,7 @@ impl Ingest {
         for layer in &layers {
             layer.report(listener, 0, PullStep::Waiting);
         }
-        let brought = layers.iter().map(|layer| self.bring_layer(source, layer, listener));
+        let brought = layers.into_iter().map(|layer| self.bring_layer(source, layer, listener));
         stream::iter(brought).buffer_unordered(LAYERS_AT_ONCE).try_collect::<()>().await?;
 
         let (layout, document) = (self.layout.clone(), document.to_vec());
@@ -105,7 +105,7 @@ impl Ingest {
     async fn bring_layer(
         &self,
         source: &impl BlobSource,
-        layer: &Layer,
+        layer: Layer,
         listener: Listener<'_>,
     ) -> Result<(), TransferError> {
         let lock = self.lock_of(layer.diff_id);
@@ -116,11 +116,11 @@ impl Ingest {
             return Ok(());
         }
         if !self.layout.blob(&layer.blob.digest).exists() {
-            self.download_layer(source, layer, listener).await?;
+            self.download_layer(source, &layer, listener).await?;
         }
         layer.report(listener, size_bytes, PullStep::Unpacking);
-        let (layout, unpacked) = (self.layout.clone(), *layer);
-        blocking(move || unpacked.unpack(&layout)).await?;
+        let layout = self.layout.clone();
+        blocking(move || layer.unpack(&layout)).await?;
         layer.report(listener, size_bytes, PullStep::Done);
         Ok(())
     }

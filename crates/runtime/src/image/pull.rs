@@ -70,9 +70,7 @@ async fn resolve(
         }
         match Document::parse(&document).map_err(TransferError::Malformed)? {
             Document::Manifest(manifest) => return Ok((actual, document, manifest)),
-            Document::Index(index) => {
-                wanted = Some(choose_platform(&index.manifests().iter().collect::<Vec<_>>())?)
-            }
+            Document::Index(entries) => wanted = Some(choose_platform(entries.iter())?),
         }
     }
     Err(TransferError::Malformed(ContentError::TooDeep))

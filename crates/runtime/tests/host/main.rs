@@ -1,3 +1,5 @@
-//! What needs root and the real kernel: networks and cgroups. Each test says so and returns when it isn't root.
+//! What needs root and the real kernel: networks, cgroups and images. Each test says so and returns when it isn't root.
 
+mod cgroup;
+mod images;
 mod network;

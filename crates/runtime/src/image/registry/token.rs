@@ -58,7 +58,12 @@ impl Token {
             return Ok(current);
         }
         let url = self.token_url(headers).ok_or(TransferError::Unauthorized)?;
-        let response = client.get(url).send().await.map_err(TransferError::Unreachable)?;
+        let response = client.get(url).send().await.map_err(|error| {
+            // The registry itself did answer: saying that it can't be reached would mislead.
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "the server that gives the registry's tokens can't be reached");
+            TransferError::Unauthorized
+        })?;
         let answer = read_bounded("the token", expect_success(response).await?).await?;
         let answer: Answer = json("the token", &answer).map_err(TransferError::Malformed)?;
         let token = answer.token.or(answer.access_token).ok_or(TransferError::Unauthorized)?;
