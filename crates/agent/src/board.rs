@@ -2,7 +2,7 @@
 //! It refuses to hold intentions; those are the ledger's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -91,6 +91,11 @@ impl Board {
     /// Forgets a workload. Those who watch it keep what they saw last, and learn that nothing more will come.
     pub(crate) fn remove(&self, id: WorkloadId) {
         self.lock().remove(&id);
+    }
+
+    /// Every workload that is known here.
+    pub(crate) fn ids(&self) -> BTreeSet<WorkloadId> {
+        self.lock().keys().copied().collect()
     }
 
     /// How many workloads have processes.

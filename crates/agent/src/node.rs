@@ -7,7 +7,7 @@ use hypercore_model::{Ipv4Cidr, NodeId, Timestamp};
 use hypercore_runtime::{
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
     image::{ImageStore, RegistrySettings},
-    network::{Attachment, BridgeName, Network, NetworkConfig},
+    network::{Attachment, BridgeName, Network, NetworkConfig, WorkloadSubnet},
     sandbox::Sandboxes,
 };
 use tokio::net::{TcpListener, UnixListener};
@@ -131,8 +131,7 @@ async fn build(config: &AgentConfig, supervisor: &Supervisor) -> Result<Node, Ru
     let bad = |error: &dyn std::error::Error| RunError::NetworkSettings(error.to_string());
     let bridge = BridgeName::from_str(&config.bridge).map_err(|error| bad(&error))?;
     let subnet = Ipv4Cidr::from_str(&config.cidr).map_err(|error| bad(&error))?;
-    let network_subnet =
-        config.cidr.parse().map_err(|error: hypercore_runtime::network::CidrError| bad(&error))?;
+    let workload_subnet = WorkloadSubnet::try_from(subnet).map_err(|error| bad(&error))?;
     let parent = CgroupParent::new(bridge.as_str()).map_err(|error| bad(&error))?;
 
     let directory =
@@ -149,7 +148,8 @@ async fn build(config: &AgentConfig, supervisor: &Supervisor) -> Result<Node, Ru
 
     let images = ImageStore::open(&directory.images()).map_err(|error| RunError::Images(error.into()))?;
     let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
-    let network_config = NetworkConfig { bridge, subnet: network_subnet, netns_directory: directory.netns() };
+    let network_config =
+        NetworkConfig { bridge, subnet: workload_subnet, netns_directory: directory.netns() };
     let network = Network::open(network_config, attachments(&directory))
         .await
         .map_err(|error| RunError::Network(error.into()))?;

@@ -127,11 +127,12 @@ impl Cgroups {
         tree::remove(&self.directories_of(&self.path_of(id)))
     }
 
-    /// Removes the cgroup of every workload that is not in `keep`. Those with processes inside stay and are reported.
+    /// Removes the cgroup of every workload that is not among those to keep. Those with processes inside stay and are
+    /// reported. `keep` is asked after looking, so that a cgroup that was made meanwhile is not touched.
     ///
     /// # Errors
     /// [`RemoveError::Read`] or [`RemoveError::Rmdir`].
-    pub fn sweep(&self, keep: &BTreeSet<WorkloadId>) -> Result<Swept, RemoveError> {
+    pub fn sweep(&self, keep: impl FnOnce() -> BTreeSet<WorkloadId>) -> Result<Swept, RemoveError> {
         tree::sweep(&self.directories_of(self.parent.path()), keep)
     }
 

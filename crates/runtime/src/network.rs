@@ -35,7 +35,7 @@ use std::{
 use hypercore_model::{PortMapping, WorkloadId};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-pub use address::{BridgeName, BridgeNameError, CidrError, Ipv4Cidr};
+pub use address::{BridgeName, BridgeNameError, SubnetError, WorkloadSubnet};
 pub use attachment::{Attachment, PublishedPort};
 pub use error::{AttachError, CloseError, DetachError, OpenError};
 pub use firewall::FirewallError;
@@ -59,7 +59,7 @@ pub struct NetworkConfig {
     /// Name of the bridge and of the nft table; one node's alone.
     pub bridge: BridgeName,
     /// The workloads' subnet; one node's alone.
-    pub subnet: Ipv4Cidr,
+    pub subnet: WorkloadSubnet,
     /// Where the namespaces' files are kept; made if missing. One node's alone.
     pub netns_directory: PathBuf,
 }
@@ -204,7 +204,7 @@ impl Network {
     }
 }
 
-fn restore(registry: &mut Registry, attachment: Attachment, subnet: Ipv4Cidr) -> Result<(), OpenError> {
+fn restore(registry: &mut Registry, attachment: Attachment, subnet: WorkloadSubnet) -> Result<(), OpenError> {
     let (id, address) = (attachment.id, format!("{}/{}", attachment.address, attachment.prefix_len));
     let lost = registry.restore(attachment).ok_or(OpenError::Restore { id, address, subnet })?;
     for taken in lost {

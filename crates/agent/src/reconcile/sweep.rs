@@ -22,34 +22,41 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
+/// Whatever is made for a workload is made after the state knows it. So each kind of leftover is looked for first, and
+/// only then is it asked which workloads are known: what is unknown by then is nobody's.
 async fn sweep(node: &Node) {
-    // Read before looking at the machine: whatever is made from here on belongs to a workload that is known then
-    // or newer, and a newer one is found by `is_wanted` below.
-    let keep: BTreeSet<WorkloadId> =
-        node.ledger.read(|state| state.workloads().map(|record| record.id).collect());
-    sweep_shims(node, &keep).await;
-    sweep_directories(node, &keep).await;
-    report("network", node.network.sweep(&keep).await);
-    report("cgroups", node.cgroups.sweep(&keep));
+    sweep_shims(node).await;
+    sweep_directories(node).await;
+    report("network", node.network.sweep(|| known(node)).await);
+    report("cgroups", node.cgroups.sweep(|| known(node)));
 }
 
-async fn sweep_shims(node: &Node, keep: &BTreeSet<WorkloadId>) {
+/// The workloads of the state, and those that were removed and whose keeper is still at work.
+fn known(node: &Node) -> BTreeSet<WorkloadId> {
+    let mut known = node.board.ids();
+    node.ledger.read(|state| known.extend(state.workloads().map(|record| record.id)));
+    known
+}
+
+async fn sweep_shims(node: &Node) {
     let shims = match node.sandboxes.scan() {
         Ok(shims) => shims,
         Err(error) => return tracing::warn!(error = chain(&error), "could not look for shims"),
     };
-    for id in shims.into_iter().filter(|id| !keep.contains(id) && !is_wanted(node, *id)) {
+    let known = known(node);
+    for id in shims.into_iter().filter(|id| !known.contains(id)) {
         tracing::warn!(workload = %id, "ending a shim that no workload owns");
         report("a shim", node.sandboxes.destroy(id).await);
     }
 }
 
-async fn sweep_directories(node: &Node, keep: &BTreeSet<WorkloadId>) {
-    let orphans = match node.directory.workload_ids() {
-        Ok(ids) => ids.into_iter().filter(|id| !keep.contains(id) && !is_wanted(node, *id)),
+async fn sweep_directories(node: &Node) {
+    let ids = match node.directory.workload_ids() {
+        Ok(ids) => ids,
         Err(error) => return tracing::warn!(%error, "could not list the workloads' directories"),
     };
-    for id in orphans {
+    let known = known(node);
+    for id in ids.into_iter().filter(|id| !known.contains(id)) {
         let paths = node.directory.workload(id);
         let swept = tokio::task::spawn_blocking(move || {
             bundle::discard(paths.directory()).map_err(|error| chain(&error))?;
@@ -62,11 +69,6 @@ async fn sweep_directories(node: &Node, keep: &BTreeSet<WorkloadId>) {
             Err(error) => tracing::warn!(workload = %id, %error, "could not sweep its directory"),
         }
     }
-}
-
-/// A removed workload's keeper may still be at work: it is known to the board until it is done.
-fn is_wanted(node: &Node, id: WorkloadId) -> bool {
-    node.board.get(id).is_some() || node.ledger.read(|state| state.workload(&id).is_some())
 }
 
 fn report<T: std::fmt::Debug, E: std::error::Error>(what: &str, result: Result<T, E>) {

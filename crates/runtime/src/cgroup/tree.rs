@@ -72,14 +72,18 @@ pub(super) fn processes(directories: &[PathBuf]) -> Result<BTreeSet<u32>, Remove
 }
 
 /// Removes the children of `parents` (one cgroup in several hierarchies) that are named after a workload not to keep.
-pub(super) fn sweep(parents: &[PathBuf], keep: &BTreeSet<WorkloadId>) -> Result<Swept, RemoveError> {
+pub(super) fn sweep(
+    parents: &[PathBuf],
+    keep: impl FnOnce() -> BTreeSet<WorkloadId>,
+) -> Result<Swept, RemoveError> {
     let mut found = BTreeSet::new();
     for parent in parents {
         let names = children(parent)?.into_iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok());
-        found.extend(names.filter(|id| !keep.contains(id)));
+        found.extend::<BTreeSet<WorkloadId>>(names.collect());
     }
+    let keep = keep();
     let mut swept = Swept::default();
-    for id in found {
+    for id in found.difference(&keep).copied() {
         let directories: Vec<PathBuf> = parents.iter().map(|parent| parent.join(id.to_string())).collect();
         match remove(&directories) {
             Ok(()) => drop(swept.removed.insert(id)),

@@ -3,6 +3,8 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
+use hypercore_model::{Ipv4Cidr, cidr::CidrError};
+
 /// Why a text is not a bridge name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a bridge name: 1 to 15 letters, digits, `-` or `_`, beginning with a letter")]
@@ -41,102 +43,86 @@ impl FromStr for BridgeName {
     }
 }
 
-/// Why a text is not a usable subnet.
+/// Why a subnet can't serve workloads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CidrError {
-    /// Not `a.b.c.d/n`.
-    #[error("`{0}` is not a subnet (such as 172.16.0.0/16)")]
-    Syntax(String),
+pub enum SubnetError {
+    /// Not a subnet at all.
+    #[error(transparent)]
+    Text(#[from] CidrError),
     /// Too small for a gateway and a workload, or larger than any private range.
     #[error("a /{0} subnet is out of range: at least /30, at most /8")]
     Prefix(u8),
-    /// Has bits set outside its prefix.
-    #[error("{given} has host bits set; did you mean {network}?")]
-    HostBits {
-        /// What was given.
-        given: String,
-        /// The subnet it lies in.
-        network: Ipv4Cidr,
-    },
     /// A range that can't be routed to a workload.
     #[error("{0} is a loopback, link-local, multicast or reserved range, which workloads can't use")]
     Reserved(Ipv4Cidr),
 }
 
-/// An IPv4 subnet. The first address is the gateway (the bridge), the last one is the broadcast address.
+/// A subnet that workloads get addresses from. The first address is the gateway (the bridge), the last one is the
+/// broadcast address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ipv4Cidr {
-    network: Ipv4Addr,
-    prefix_len: u8,
-}
+pub struct WorkloadSubnet(Ipv4Cidr);
 
-impl Ipv4Cidr {
+impl WorkloadSubnet {
     /// Length of the prefix in bits, 8 to 30.
     #[must_use]
-    pub const fn prefix_len(&self) -> u8 {
-        self.prefix_len
+    pub const fn prefix_len(self) -> u8 {
+        self.0.prefix_len()
     }
 
     /// The bridge's own address: the first one.
     #[must_use]
-    pub const fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() + 1)
+    pub const fn gateway(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.0.address().to_bits() + 1)
     }
 
     /// The broadcast address: the last one.
     #[must_use]
-    pub const fn broadcast(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() | !self.mask())
+    pub fn broadcast(self) -> Ipv4Addr {
+        self.0.broadcast()
     }
 
     /// Whether the address lies in the subnet.
     #[must_use]
-    pub const fn contains(&self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.mask() == self.network.to_bits()
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        self.0.contains(address)
     }
 
     /// The first and the last address a workload can have.
     #[must_use]
-    pub const fn workload_range(&self) -> (Ipv4Addr, Ipv4Addr) {
+    pub fn workload_range(self) -> (Ipv4Addr, Ipv4Addr) {
         let first = Ipv4Addr::from_bits(self.gateway().to_bits() + 1);
         (first, Ipv4Addr::from_bits(self.broadcast().to_bits() - 1))
     }
-
-    const fn mask(&self) -> u32 {
-        u32::MAX << (32 - self.prefix_len)
-    }
 }
 
-impl fmt::Display for Ipv4Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix_len)
-    }
-}
+impl TryFrom<Ipv4Cidr> for WorkloadSubnet {
+    type Error = SubnetError;
 
-impl FromStr for Ipv4Cidr {
-    type Err = CidrError;
-
-    fn from_str(text: &str) -> Result<Self, CidrError> {
-        let syntax = || CidrError::Syntax(text.to_owned());
-        let (address, prefix) = text.split_once('/').ok_or_else(syntax)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| syntax())?;
-        let is_number = (1..=2).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_digit());
-        let prefix_len = prefix.parse().ok().filter(|_| is_number).ok_or_else(syntax)?;
-        if !(8..=30).contains(&prefix_len) {
-            return Err(CidrError::Prefix(prefix_len));
+    fn try_from(subnet: Ipv4Cidr) -> Result<Self, SubnetError> {
+        if !(8..=30).contains(&subnet.prefix_len()) {
+            return Err(SubnetError::Prefix(subnet.prefix_len()));
         }
-        let mut subnet = Self { network: address, prefix_len };
-        subnet.network = Ipv4Addr::from_bits(address.to_bits() & subnet.mask());
-        if subnet.network != address {
-            return Err(CidrError::HostBits { given: text.to_owned(), network: subnet });
-        }
-        let first = subnet.network;
+        let first = subnet.address();
         let is_reserved = first.octets()[0] == 0
             || first.is_loopback()
             || first.is_link_local()
             || first.octets()[0] >= 224
             || subnet.contains(Ipv4Addr::new(169, 254, 0, 0));
-        if is_reserved { Err(CidrError::Reserved(subnet)) } else { Ok(subnet) }
+        if is_reserved { Err(SubnetError::Reserved(subnet)) } else { Ok(Self(subnet)) }
+    }
+}
+
+impl fmt::Display for WorkloadSubnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for WorkloadSubnet {
+    type Err = SubnetError;
+
+    fn from_str(text: &str) -> Result<Self, SubnetError> {
+        text.parse::<Ipv4Cidr>()?.try_into()
     }
 }
 
@@ -146,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_subnet_knows_its_gateway_and_range() {
-        let subnet: Ipv4Cidr = "172.16.0.0/16".parse().unwrap();
+        let subnet: WorkloadSubnet = "172.16.0.0/16".parse().unwrap();
         assert_eq!(subnet.to_string(), "172.16.0.0/16");
         assert_eq!(subnet.gateway(), Ipv4Addr::new(172, 16, 0, 1));
         assert_eq!(subnet.broadcast(), Ipv4Addr::new(172, 16, 255, 255));
@@ -158,21 +144,17 @@ mod tests {
 
     #[test]
     fn the_smallest_subnet_has_one_workload() {
-        let subnet: Ipv4Cidr = "10.0.0.0/30".parse().unwrap();
+        let subnet: WorkloadSubnet = "10.0.0.0/30".parse().unwrap();
         assert_eq!(subnet.workload_range(), (Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 2)));
     }
 
     #[test]
-    fn what_is_no_subnet_is_refused_with_its_reason() {
-        for text in ["", "10.0.0.0", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "10.0.0.0/016", "::/64"] {
-            assert_eq!(text.parse::<Ipv4Cidr>(), Err(CidrError::Syntax(text.into())), "{text}");
-        }
-        assert_eq!("10.0.0.0/31".parse::<Ipv4Cidr>(), Err(CidrError::Prefix(31)));
-        assert_eq!("0.0.0.0/0".parse::<Ipv4Cidr>(), Err(CidrError::Prefix(0)));
-        let error = "172.16.5.0/16".parse::<Ipv4Cidr>().unwrap_err();
-        assert_eq!(error.to_string(), "172.16.5.0/16 has host bits set; did you mean 172.16.0.0/16?");
+    fn what_can_t_serve_workloads_is_refused_with_its_reason() {
+        assert_eq!("10.0.0.0/31".parse::<WorkloadSubnet>(), Err(SubnetError::Prefix(31)));
+        assert_eq!("0.0.0.0/0".parse::<WorkloadSubnet>(), Err(SubnetError::Prefix(0)));
+        assert!(matches!("172.16.5.0/16".parse::<WorkloadSubnet>(), Err(SubnetError::Text(_))));
         for text in ["127.0.0.0/8", "169.254.0.0/16", "169.254.8.0/24", "224.0.0.0/8", "0.0.0.0/8"] {
-            assert!(matches!(text.parse::<Ipv4Cidr>(), Err(CidrError::Reserved(_))), "{text}");
+            assert!(matches!(text.parse::<WorkloadSubnet>(), Err(SubnetError::Reserved(_))), "{text}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use hypercore_model::WorkloadId;
 
 use super::{
-    address::Ipv4Cidr, firewall::FirewallError, link::LinkError, namespace::NamespaceError,
+    address::WorkloadSubnet, firewall::FirewallError, link::LinkError, namespace::NamespaceError,
     registry::ClaimError,
 };
 
@@ -32,7 +32,7 @@ pub enum OpenError {
         /// Its address and prefix.
         address: String,
         /// The configured subnet.
-        subnet: Ipv4Cidr,
+        subnet: WorkloadSubnet,
     },
     /// The bridge can't be set up.
     #[error("can't set up the bridge")]

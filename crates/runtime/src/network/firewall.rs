@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    address::{BridgeName, Ipv4Cidr},
+    address::{BridgeName, WorkloadSubnet},
     attachment::Attachment,
 };
 
@@ -52,7 +52,7 @@ pub enum FirewallError {
 #[derive(Debug)]
 pub(super) struct Firewall {
     bridge: BridgeName,
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
     /// Held while `nft` runs: changes of the table have an order.
     turn: sync::Mutex<()>,
     /// Changes that wait for their turn. Whoever gets it takes all of them along, because running `nft` costs
@@ -68,7 +68,7 @@ struct Change {
 }
 
 impl Firewall {
-    pub(super) fn new(bridge: BridgeName, subnet: Ipv4Cidr) -> Self {
+    pub(super) fn new(bridge: BridgeName, subnet: WorkloadSubnet) -> Self {
         Self { bridge, subnet, turn: sync::Mutex::default(), waiting: Mutex::default() }
     }
 

@@ -23,7 +23,7 @@ use rtnetlink::{
 };
 
 use super::{
-    address::{BridgeName, Ipv4Cidr},
+    address::{BridgeName, WorkloadSubnet},
     attachment::hardware_address,
     netlink::{CREATE, Netlink},
 };
@@ -54,7 +54,7 @@ pub enum LinkError {
     #[error("the host already has {address} on {interface}, inside {subnet}; choose another [runtime] cidr")]
     SubnetTaken {
         /// The configured subnet.
-        subnet: Ipv4Cidr,
+        subnet: WorkloadSubnet,
         /// The host's address in it.
         address: Ipv4Addr,
         /// Where the host has it.
@@ -134,7 +134,7 @@ fn link_of(answer: RouteNetlinkMessage) -> Option<Link> {
 pub(super) fn ensure_bridge(
     netlink: &mut Netlink,
     name: &BridgeName,
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
     owner: &str,
 ) -> Result<u32, LinkError> {
     let alias: String = owner.chars().take(ALIAS_LEN_MAX / 4).collect();
@@ -159,7 +159,7 @@ pub(super) fn ensure_bridge(
 fn create_bridge(
     netlink: &mut Netlink,
     name: &BridgeName,
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
     mtu: u32,
 ) -> Result<(), LinkError> {
     let mut bridge = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge)
@@ -179,7 +179,7 @@ fn refuse_taken_subnet(
     netlink: &mut Netlink,
     links: &[Link],
     bridge: &BridgeName,
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
 ) -> Result<(), LinkError> {
     let all = AddressMessageBuilder::<Ipv4Addr>::new().build();
     let answers = netlink
@@ -202,7 +202,7 @@ fn refuse_taken_subnet(
     Ok(())
 }
 
-fn overlaps(subnet: Ipv4Cidr, address: Ipv4Addr, prefix_len: u8) -> bool {
+fn overlaps(subnet: WorkloadSubnet, address: Ipv4Addr, prefix_len: u8) -> bool {
     let shared = u32::from(prefix_len.min(subnet.prefix_len()));
     let mask = u32::MAX.checked_shl(32 - shared).unwrap_or(0);
     address.to_bits() & mask == subnet.gateway().to_bits() & mask
@@ -290,7 +290,7 @@ fn configure_port(netlink: &mut Netlink, name: &str) -> Result<(), LinkError> {
 pub(super) fn configure_inside(
     netlink: &mut Netlink,
     address: Ipv4Addr,
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
 ) -> Result<(), LinkError> {
     set(netlink, "lo", LinkUnspec::new_with_name("lo").up().build())?;
     let index = index_of(netlink, INSIDE)?;
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn subnets_overlap_when_either_contains_the_other() {
-        let subnet: Ipv4Cidr = "172.16.0.0/16".parse().unwrap();
+        let subnet: WorkloadSubnet = "172.16.0.0/16".parse().unwrap();
         assert!(overlaps(subnet, Ipv4Addr::new(172, 16, 9, 9), 24));
         assert!(overlaps(subnet, Ipv4Addr::new(172, 20, 0, 1), 12));
         assert!(overlaps(subnet, Ipv4Addr::new(172, 16, 0, 1), 32));

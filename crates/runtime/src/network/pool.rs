@@ -6,13 +6,13 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::address::Ipv4Cidr;
+use super::address::WorkloadSubnet;
 
 /// Addresses of one subnet. The lowest free address goes first, and recently freed ones last, because clients,
 /// ARP caches and conntrack may still believe that a freed address is its former owner.
 #[derive(Debug)]
 pub(super) struct AddressPool {
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
     taken: BTreeSet<Ipv4Addr>,
     /// Freed addresses, the longest free first.
     freed: VecDeque<Ipv4Addr>,
@@ -21,7 +21,7 @@ pub(super) struct AddressPool {
 }
 
 impl AddressPool {
-    pub(super) fn new(subnet: Ipv4Cidr) -> Self {
+    pub(super) fn new(subnet: WorkloadSubnet) -> Self {
         let fresh = subnet.workload_range().0.to_bits();
         Self { subnet, taken: BTreeSet::new(), freed: VecDeque::new(), fresh }
     }

@@ -11,7 +11,7 @@ use std::{
 use hypercore_model::{PortMapping, PortProtocol, WorkloadId};
 
 use super::{
-    address::Ipv4Cidr,
+    address::WorkloadSubnet,
     attachment::{Attachment, PublishedPort, netns_path},
     pool::AddressPool,
     port::{HeldPort, PortHolder, hold, holder_of},
@@ -25,7 +25,7 @@ pub enum ClaimError {
     Busy(WorkloadId),
     /// Every address of the subnet is taken.
     #[error("the subnet {0} is full")]
-    SubnetFull(Ipv4Cidr),
+    SubnetFull(WorkloadSubnet),
     /// A host port is taken.
     #[error("port {port}/{} is already used by {by}", .protocol.as_str())]
     PortTaken {
@@ -79,14 +79,14 @@ struct Slot {
 /// The attachments of one node.
 #[derive(Debug)]
 pub(super) struct Registry {
-    subnet: Ipv4Cidr,
+    subnet: WorkloadSubnet,
     netns_directory: PathBuf,
     pool: AddressPool,
     slots: BTreeMap<WorkloadId, Slot>,
 }
 
 impl Registry {
-    pub(super) fn new(subnet: Ipv4Cidr, netns_directory: &Path) -> Self {
+    pub(super) fn new(subnet: WorkloadSubnet, netns_directory: &Path) -> Self {
         let pool = AddressPool::new(subnet);
         Self { subnet, netns_directory: netns_directory.to_owned(), pool, slots: BTreeMap::new() }
     }

@@ -55,20 +55,25 @@ pub enum SweepError {
 }
 
 impl Network {
-    /// Detaches every workload that is not in `keep`, and removes every link, namespace and published port of this
-    /// node that belongs to no attachment and isn't in `keep`. It waits until no workload is being worked on.
+    /// Detaches every workload that is not among those to keep, and removes every link, namespace and published port
+    /// of this node that belongs to no attachment and to none of them. It waits until no workload is being worked on
+    /// and asks `keep` only then, so that one that was attached meanwhile is known to the answer.
     ///
     /// # Errors
     /// [`SweepError`], by step; what came before it was removed.
-    pub async fn sweep(&self, keep: &BTreeSet<WorkloadId>) -> Result<Swept, SweepError> {
+    pub async fn sweep(
+        &self,
+        keep: impl FnOnce() -> BTreeSet<WorkloadId> + Send,
+    ) -> Result<Swept, SweepError> {
         let _alone = self.sweeping.write().await;
+        let keep = keep();
         let mut swept = Swept::default();
         let surplus: Vec<_> = self.registry().ids().into_iter().filter(|id| !keep.contains(id)).collect();
         for id in surplus {
             self.take_down(id, None).await.map_err(|source| SweepError::Detach(id, source))?;
             swept.workloads.insert(id);
         }
-        let mut known = keep.clone();
+        let mut known = keep;
         known.extend(self.registry().ids());
         let links = known.iter().map(|id| veth_name(&self.config.bridge, *id)).collect();
         let files = known.iter().map(|id| netns_path(&self.config.netns_directory, *id)).collect();

@@ -7,7 +7,7 @@ use hypercore_model::WorkloadId;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{
-    address::Ipv4Cidr,
+    address::WorkloadSubnet,
     attachment::Attachment,
     error::{AttachError, DetachError},
     link::{self, LinkError, VethPair},
@@ -47,7 +47,7 @@ pub(super) struct Plan {
     pub(super) veth: String,
     pub(super) bridge_index: u32,
     pub(super) mtu: u32,
-    pub(super) subnet: Ipv4Cidr,
+    pub(super) subnet: WorkloadSubnet,
     pub(super) attachment: Attachment,
 }
 

@@ -173,11 +173,11 @@ fn a_sweep_removes_what_is_empty_and_not_to_be_kept() {
     fs::create_dir(&foreign).unwrap();
     let pid = sandbox.run(id(3), FOREVER);
     wait_until(PATIENCE, || sandbox.cgroups.processes(id(3)).ok().filter(|pids| !pids.is_empty())).unwrap();
-    let swept = sandbox.cgroups.sweep(&BTreeSet::from([id(1)])).unwrap();
+    let swept = sandbox.cgroups.sweep(|| BTreeSet::from([id(1)])).unwrap();
     assert_eq!(swept.removed, BTreeSet::from([id(2)]));
     assert_eq!(swept.busy, BTreeMap::from([(id(3), BTreeSet::from([pid]))]));
     assert!(exists(&sandbox.directories(id(1))) && !exists(&sandbox.directories(id(2))));
     assert!(foreign.exists());
     sandbox.end_all();
-    assert_eq!(sandbox.cgroups.sweep(&BTreeSet::new()).unwrap().removed.len(), 2);
+    assert_eq!(sandbox.cgroups.sweep(BTreeSet::new).unwrap().removed.len(), 2);
 }

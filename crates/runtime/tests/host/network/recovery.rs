@@ -59,7 +59,7 @@ fn a_sweep_removes_what_a_crash_left_and_keeps_the_rest() {
 
         // Workload 2 is unknown after the crash; workload 3 is known but no longer wanted.
         let network = lab.open(vec![kept.clone(), surplus]).await.unwrap();
-        let swept = network.sweep(&BTreeSet::from([id(1)])).await.unwrap();
+        let swept = network.sweep(|| BTreeSet::from([id(1)])).await.unwrap();
         assert_eq!(swept.workloads, BTreeSet::from([id(3)]));
         assert_eq!(swept.namespaces, [gone.netns]);
         assert_eq!(swept.links.len(), 1);
@@ -67,7 +67,7 @@ fn a_sweep_removes_what_a_crash_left_and_keeps_the_rest() {
         let listener = inside(&kept, || listen(80));
         talk(&mut connect(LOCALHOST, 8080, PATIENCE).unwrap(), &listener);
 
-        let swept = network.sweep(&BTreeSet::new()).await.unwrap();
+        let swept = network.sweep(BTreeSet::new).await.unwrap();
         assert_eq!((swept.workloads.len(), swept.links.len(), swept.namespaces.len()), (1, 0, 0));
         assert_eq!(everything(lab), empty);
     });
