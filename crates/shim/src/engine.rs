@@ -19,10 +19,13 @@ mod cgroup;
 mod create;
 mod delete;
 mod exec;
+mod fork;
+mod inside;
 mod launcher;
 mod program;
 mod report_fd;
 mod seccomp;
+mod stage;
 mod verdict;
 
 use std::{error::Error, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};

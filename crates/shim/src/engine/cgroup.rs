@@ -1,10 +1,17 @@
 //! The workload's cgroup in every hierarchy of the host: v1 controllers, each mounted for itself, and the v2 tree.
-//! `libcontainer` makes it and writes the limits; what it leaves out is here: entering the v2 tree of a hybrid host,
-//! asking whether it is frozen, and emptying and removing it quickly.
-//! It refuses paths that lead out of a hierarchy.
+//!
+//! `libcontainer` could make it, but in a way that costs more than everything else of a start: it moves a process by
+//! its pid, for which the kernel waits until no thread of the whole machine is in a fork or an exit (10 ms and more,
+//! see `cgroup_attach_lock`), and it reads the whole mount table twice per controller. A process that is *born* into a
+//! v2 cgroup, or that moves *itself, as a single thread* in v1, waits for nobody.
+//!
+//! It refuses paths that lead out of a hierarchy. Controllers that aren't used here (cpuset, blkio, ...) are left alone.
+
+mod limits;
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Component, Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -20,9 +27,9 @@ use nix::{
 };
 
 /// Where hierarchies are mounted.
-const MOUNTS: &str = "/sys/fs/cgroup";
-/// The v2 tree of a hybrid host.
-const UNIFIED: &str = "/sys/fs/cgroup/unified";
+pub(super) const MOUNTS: &str = "/sys/fs/cgroup";
+/// The v1 controllers that limit, count, freeze or confine a workload.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "devices", "freezer", "memory", "pids"];
 /// How long processes that were killed may take to be gone. One in an uninterruptible sleep takes as long as its device.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often is looked whether they are: v1 has no event for it.
@@ -37,6 +44,9 @@ pub(super) enum CgroupError {
     /// The mounted hierarchies can't be listed.
     #[error("the cgroup hierarchies can't be listed")]
     List(#[source] io::Error),
+    /// A directory can't be made.
+    #[error("the cgroup {0:?} can't be made")]
+    Make(PathBuf, #[source] io::Error),
     /// Entering failed.
     #[error("the cgroup {0:?} can't be entered")]
     Enter(PathBuf, #[source] io::Error),
@@ -48,12 +58,12 @@ pub(super) enum CgroupError {
     Remove(PathBuf, #[source] io::Error),
 }
 
-/// One workload's cgroup.
+/// One workload's cgroup: its directory in each hierarchy, whether there or not.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     path: PathBuf,
-    /// Its directory in each hierarchy, whether there or not.
-    directories: Vec<PathBuf>,
+    v1: Vec<PathBuf>,
+    v2: Option<PathBuf>,
 }
 
 impl Cgroup {
@@ -65,31 +75,41 @@ impl Cgroup {
         if below.as_os_str().is_empty() || !is_clean {
             return Err(bad());
         }
-        let mounts = hierarchies().map_err(CgroupError::List)?;
-        let directories = mounts.into_iter().map(|mount| mount.join(below)).collect();
-        Ok(Self { path: path.to_owned(), directories })
-    }
-
-    /// Moves this process, and so what it clones from now on, into the v2 tree of a hybrid host, where programs that
-    /// filter by cgroup look. Elsewhere nothing is to be done.
-    pub(super) fn enter_unified(&self) -> Result<(), CgroupError> {
-        if let Some(directory) = self.unified() {
-            let entered = fs::create_dir_all(directory).and_then(|()| enter(directory));
-            entered.map_err(|error| CgroupError::Enter(directory.to_owned(), error))?;
+        let mut cgroup = Self { path: path.to_owned(), v1: Vec::new(), v2: None };
+        if is_v2(Path::new(MOUNTS)) {
+            cgroup.v2 = Some(Path::new(MOUNTS).join(below));
+            return Ok(cgroup);
         }
-        Ok(())
-    }
-
-    /// Moves this process back to the root of the v2 tree: a cgroup that holds it couldn't be removed.
-    pub(super) fn leave_unified(&self) -> Result<(), CgroupError> {
-        if self.unified().is_some() {
-            enter(Path::new(UNIFIED)).map_err(|error| CgroupError::Enter(UNIFIED.into(), error))?;
+        for mount in mounts().map_err(CgroupError::List)? {
+            if is_v2(&mount) {
+                cgroup.v2 = Some(mount.join(below));
+            } else if has_used_controller(&mount) {
+                cgroup.v1.push(mount.join(below));
+            }
         }
-        Ok(())
+        Ok(cgroup)
     }
 
-    fn unified(&self) -> Option<&Path> {
-        self.directories.iter().map(PathBuf::as_path).find(|directory| directory.starts_with(UNIFIED))
+    /// Makes the directories, without any limit yet.
+    pub(super) fn make(&self) -> Result<(), CgroupError> {
+        self.directories().try_for_each(|directory| {
+            fs::create_dir_all(directory).map_err(|error| CgroupError::Make(directory.clone(), error))
+        })
+    }
+
+    /// The v2 directory to be born into, if the host has that tree.
+    pub(super) fn open_v2(&self) -> Result<Option<File>, CgroupError> {
+        let open = |path: &PathBuf| File::open(path).map_err(|error| CgroupError::Enter(path.clone(), error));
+        self.v2.as_ref().map(open).transpose()
+    }
+
+    /// Moves this process, which must have a single thread, into all v1 directories.
+    pub(super) fn enter_v1(&self) -> Result<(), CgroupError> {
+        self.v1.iter().try_for_each(|directory| {
+            // Zero is whoever writes it: only then, and only by this file, the kernel needs no lock.
+            fs::write(directory.join("tasks"), "0")
+                .map_err(|error| CgroupError::Enter(directory.clone(), error))
+        })
     }
 
     /// Whether its processes stand still: v1's freezer or v2's.
@@ -97,9 +117,8 @@ impl Cgroup {
         let says = |directory: &PathBuf, file: &str, running: &str| {
             fs::read_to_string(directory.join(file)).is_ok_and(|state| state.trim() != running)
         };
-        self.directories.iter().any(|directory| {
-            says(directory, "freezer.state", "THAWED") || says(directory, "cgroup.freeze", "0")
-        })
+        self.v1.iter().any(|directory| says(directory, "freezer.state", "THAWED"))
+            || self.v2.iter().any(|directory| says(directory, "cgroup.freeze", "0"))
     }
 
     /// Kills every process in it, waits until they are gone, and removes it. Fine if it isn't there.
@@ -111,51 +130,49 @@ impl Cgroup {
             }
             thread::sleep(KILL_POLL);
         }
-        self.directories.iter().try_for_each(|directory| remove_tree(directory, deadline))
+        self.directories().try_for_each(|directory| remove_tree(directory, deadline))
     }
 
     /// Kills what is in it now; false if nothing was. Frozen meanwhile, so that nothing escapes by forking.
     fn kill(&self) -> bool {
-        let mut pids: Vec<i32> = self.directories.iter().flat_map(|directory| pids(directory)).collect();
+        let mut pids: Vec<i32> = self.directories().flat_map(|directory| pids(directory)).collect();
         if pids.is_empty() {
             return false;
         }
         pids.sort_unstable();
         pids.dedup();
-        // Without v1's freezer nothing is written, and a fork that escaped is met in the next round.
         self.freeze("FROZEN");
         for pid in pids {
             // Gone already is as good.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         self.freeze("THAWED");
-        // v2 does all of it by itself, frozen or not.
-        self.write("cgroup.kill", "1");
+        if let Some(directory) = &self.v2 {
+            // v2 does all of it by itself, frozen or not; from Linux 5.14 on.
+            let _ = fs::write(directory.join("cgroup.kill"), "1");
+        }
         true
     }
 
+    /// Best effort: without it a fork that escaped is met in the next round.
     fn freeze(&self, state: &str) {
-        self.write("freezer.state", state);
+        for file in
+            self.v1.iter().map(|directory| directory.join("freezer.state")).filter(|file| file.exists())
+        {
+            let _ = fs::write(file, state);
+        }
     }
 
-    /// Writes to `file` in each directory that has it.
-    fn write(&self, file: &str, text: &str) {
-        for directory in &self.directories {
-            let file = directory.join(file);
-            if file.exists() {
-                // It may vanish with the cgroup; then there is nothing left to tell.
-                let _ = fs::write(&file, text);
-            }
-        }
+    fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.v1.iter().chain(&self.v2)
     }
 }
 
-/// The mount points of all hierarchies.
-fn hierarchies() -> io::Result<Vec<PathBuf>> {
-    let is_v2 = statfs(MOUNTS).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC);
-    if is_v2 {
-        return Ok(vec![PathBuf::from(MOUNTS)]);
-    }
+fn is_v2(mount: &Path) -> bool {
+    statfs(mount).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+fn mounts() -> io::Result<Vec<PathBuf>> {
     let mut mounts = Vec::new();
     for entry in fs::read_dir(MOUNTS)? {
         let entry = entry?;
@@ -167,8 +184,10 @@ fn hierarchies() -> io::Result<Vec<PathBuf>> {
     Ok(mounts)
 }
 
-fn enter(directory: &Path) -> io::Result<()> {
-    fs::write(directory.join("cgroup.procs"), "0")
+/// Whether a v1 hierarchy is used: it is mounted under the names of its controllers.
+fn has_used_controller(mount: &Path) -> bool {
+    let name = mount.file_name().and_then(|name| name.to_str()).unwrap_or("");
+    name.split(',').any(|controller| CONTROLLERS.contains(&controller))
 }
 
 /// The processes in `directory` and below.
@@ -190,16 +209,18 @@ fn children(directory: &Path) -> Vec<PathBuf> {
 fn remove_tree(directory: &Path, deadline: Instant) -> Result<(), CgroupError> {
     loop {
         let Err(error) = fs::remove_dir(directory) else { return Ok(()) };
-        let children = children(directory);
-        let is_busy = error.raw_os_error() == Some(Errno::EBUSY as i32);
         if error.kind() == io::ErrorKind::NotFound {
             return Ok(());
-        } else if !is_busy || (children.is_empty() && Instant::now() > deadline) {
+        }
+        let children = children(directory);
+        let is_busy = error.raw_os_error() == Some(Errno::EBUSY as i32);
+        if !is_busy || Instant::now() > deadline {
             return Err(CgroupError::Remove(directory.to_owned(), error));
-        } else if children.is_empty() {
-            thread::sleep(KILL_POLL);
         }
         children.iter().try_for_each(|child| remove_tree(child, deadline))?;
+        if children.is_empty() {
+            thread::sleep(KILL_POLL);
+        }
     }
 }
 
@@ -219,5 +240,17 @@ mod tests {
         let Ok(cgroup) = Cgroup::at(Path::new("/hypercore-test-absent/x")) else { return };
         assert!(!cgroup.is_frozen());
         cgroup.remove().unwrap();
+    }
+
+    #[test]
+    fn joint_controllers_are_recognized() {
+        for (mount, expected) in [
+            ("/sys/fs/cgroup/cpu,cpuacct", true),
+            ("/sys/fs/cgroup/memory", true),
+            ("/sys/fs/cgroup/systemd", false),
+            ("/sys/fs/cgroup/cpuset", false),
+        ] {
+            assert_eq!(has_used_controller(Path::new(mount)), expected, "{mount}");
+        }
     }
 }

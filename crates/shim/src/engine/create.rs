@@ -2,36 +2,38 @@
 //! It refuses an id that is in use, and leaves nothing of a container that didn't start.
 
 use std::{
-    fs::File,
-    io::BufReader,
+    fs,
     path::{Path, PathBuf},
 };
 
 use libcontainer::{
     container::{Container as Made, builder::ContainerBuilder},
     error::LibcontainerError,
+    oci_spec::runtime::{LinuxResources, Spec},
     syscall::syscall::SyscallType,
 };
 use nix::{
     errno::Errno,
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
 };
-use serde::Deserialize;
 
-use super::{Container, cgroup::Cgroup, delete, engine_failure, launcher::Launcher, seccomp, verdict};
+use super::{
+    Container,
+    cgroup::Cgroup,
+    delete, engine_failure, inside,
+    launcher::Launcher,
+    stage::{self, Stage},
+};
 use crate::report::{Failure, FailureCode};
 
-/// What this file itself has to know of `config.json`.
-#[derive(Debug, Deserialize)]
-struct Config {
-    linux: Linux,
-}
-
-/// The part of [`Config`] about the kernel.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Linux {
-    cgroups_path: PathBuf,
+/// A container to be made.
+#[derive(Debug)]
+struct Plan<'a> {
+    container: &'a Container,
+    cgroup: Cgroup,
+    resources: LinuxResources,
+    stage: Stage,
+    console_socket: Option<PathBuf>,
 }
 
 /// Makes `container` of `bundle` and starts it; its first process's id.
@@ -44,67 +46,82 @@ pub(super) fn create(
         let message = format!("the container {} exists already", container.id);
         return Err(Failure { code: FailureCode::Engine, message });
     }
-    let cgroup = cgroup_of(bundle)?;
-    cgroup.enter_unified().map_err(|error| engine_failure("the cgroup can't be entered", &error))?;
-    start(container, bundle, console_socket).map_err(|failure| undo(container, &cgroup, failure))
+    let plan = Plan::read(container, bundle, console_socket)?;
+    plan.start().map_err(|failure| plan.undo(failure))
 }
 
-fn cgroup_of(bundle: &Path) -> Result<Cgroup, Failure> {
-    let path = bundle.join("config.json");
-    let file = File::open(&path).map_err(|error| engine_failure("config.json can't be opened", &error))?;
-    let config: Config = serde_json::from_reader(BufReader::new(file))
-        .map_err(|error| engine_failure("config.json can't be read", &error))?;
-    Cgroup::at(&config.linux.cgroups_path).map_err(|error| engine_failure("the cgroup can't be used", &error))
+impl<'a> Plan<'a> {
+    fn read(
+        container: &'a Container,
+        bundle: &Path,
+        console_socket: Option<PathBuf>,
+    ) -> Result<Self, Failure> {
+        let spec = Spec::load(bundle.join("config.json"))
+            .map_err(|error| engine_failure("config.json can't be read", &error))?;
+        let linux = spec.linux().clone().unwrap_or_default();
+        let cgroup = Cgroup::at(&linux.cgroups_path().clone().unwrap_or_default())
+            .map_err(|error| engine_failure("the cgroup can't be used", &error))?;
+        let resources = linux.resources().clone().unwrap_or_default();
+        let spec = stage::adapt(spec, bundle);
+        let config = serde_json::to_vec(&spec)
+            .map_err(|error| engine_failure("config.json can't be changed", &error))?;
+        let mut paths = stage::paths_of(&spec);
+        paths.push(container.root.clone());
+        paths.extend(console_socket.clone());
+        Ok(Self { container, cgroup, resources, stage: Stage { config, paths }, console_socket })
+    }
+
+    fn start(&self) -> Result<i32, Failure> {
+        self.cgroup.make().map_err(|error| engine_failure("the cgroup can't be made", &error))?;
+        let (pid, verdict) = inside::run(&self.cgroup, &self.stage, |launcher| self.build(launcher))?;
+        self.container
+            .write_config(&self.stage.config)
+            .map_err(|error| engine_failure("the container's notes can't be written", &error))?;
+        self.cgroup
+            .limit(&self.resources)
+            .map_err(|error| engine_failure("the limits can't be set", &error))?;
+        let started = Made::load(self.container.directory()).and_then(|mut made| made.start());
+        // What the process itself says is nearer to the cause.
+        verdict.end()?;
+        started.map(|()| pid).map_err(|error| engine_failure("the container can't be started", &error))
+    }
+
+    fn build(&self, launcher: Launcher) -> Result<i32, LibcontainerError> {
+        let made = ContainerBuilder::new(self.container.id.clone(), SyscallType::Linux)
+            .with_root_path(&self.container.root)?
+            .with_console_socket(self.console_socket.clone())
+            .with_executor(launcher)
+            .as_init(stage::BUNDLE)
+            .with_systemd(false)
+            .build()?;
+        let missing = || LibcontainerError::Other("libcontainer noted no process".into());
+        made.pid().map(|pid| pid.as_raw()).ok_or_else(missing)
+    }
+
+    /// Removes what a failed start left, and gives the failure back, with what couldn't be removed added to it.
+    fn undo(&self, mut failure: Failure) -> Failure {
+        // First the cgroup: as long as a process of it lives, it may write into the state directory.
+        let cgroup = self.cgroup.remove().map_err(|error| super::chain(&error));
+        let state = delete::delete(self.container).map_err(|error| super::chain(&error));
+        reap();
+        for left in [cgroup, state].into_iter().filter_map(Result::err) {
+            failure.message.push_str("; afterwards: ");
+            failure.message.push_str(&left);
+        }
+        failure
+    }
 }
 
-fn start(container: &Container, bundle: &Path, console_socket: Option<PathBuf>) -> Result<i32, Failure> {
-    let (sender, receiver) =
-        verdict::channel().map_err(|error| engine_failure("no pipe for the verdict", &error))?;
-    let filter = seccomp::program().map_err(|error| engine_failure("no seccomp filter", &error))?;
-    let launcher = Launcher::new(filter, sender);
-    let outcome = build(container, bundle, console_socket, launcher).and_then(|mut made| {
-        made.start()?;
-        made.pid().ok_or_else(|| LibcontainerError::Other("the engine noted no process".into()))
-    });
-    // A failure inside the container is told in full by the verdict only.
-    receiver.wait()?;
-    outcome.map(|pid| pid.as_raw()).map_err(|error| engine_failure("the container can't be made", &error))
-}
+impl Container {
+    /// Keeps the runtime spec for later processes, whatever becomes of the bundle.
+    fn write_config(&self, config: &[u8]) -> std::io::Result<()> {
+        fs::write(self.config_path(), config)
+    }
 
-fn build(
-    container: &Container,
-    bundle: &Path,
-    console_socket: Option<PathBuf>,
-    launcher: Launcher,
-) -> Result<Made, LibcontainerError> {
-    ContainerBuilder::new(container.id.clone(), SyscallType::Linux)
-        .with_root_path(&container.root)?
-        .with_console_socket(console_socket)
-        .with_executor(launcher)
-        .as_init(bundle)
-        .with_systemd(false)
-        .build()
-}
-
-/// Removes what a failed start left, and gives the failure back, with what couldn't be removed added to it.
-fn undo(container: &Container, cgroup: &Cgroup, mut failure: Failure) -> Failure {
-    let mut left = Vec::new();
-    if let Err(error) = cgroup.leave_unified() {
-        left.push(super::chain(&error));
+    /// Where [`Self::write_config`] keeps it.
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.directory().join("config.json")
     }
-    if let Err(error) = delete::delete(container) {
-        left.push(super::chain(&error));
-    }
-    // The state directory may not have got as far as naming the cgroup.
-    if let Err(error) = cgroup.remove() {
-        left.push(super::chain(&error));
-    }
-    reap();
-    for text in left {
-        failure.message.push_str("; afterwards: ");
-        failure.message.push_str(&text);
-    }
-    failure
 }
 
 /// Takes the exit statuses of children that ended, so that no zombie goes to the shim unannounced.

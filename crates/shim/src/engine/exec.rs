@@ -11,18 +11,16 @@ use std::{
 use libcontainer::{
     container::{Container as Made, ContainerStatus, builder::ContainerBuilder},
     error::LibcontainerError,
-    oci_spec::runtime::{Process, Spec},
+    oci_spec::runtime::{Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Process, Spec},
     syscall::syscall::SyscallType,
 };
-use nix::{
-    sys::memfd::{MFdFlags, memfd_create},
-    unistd::Pid,
-};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::{Container, accounts, cgroup::Cgroup, engine_failure, launcher::Launcher, seccomp, verdict};
+use super::{Container, accounts, cgroup::Cgroup, engine_failure, inside, launcher::Launcher, stage::Stage};
 use crate::{
     process::ProcessRequest,
     report::{Failure, FailureCode},
+    terminal::TerminalSize,
 };
 
 /// Starts what the file `request` asks for in `container`; the new process's id.
@@ -32,20 +30,46 @@ pub(super) fn exec(
     console_socket: Option<PathBuf>,
 ) -> Result<i32, Failure> {
     let request = read_request(request)?;
-    let (made, pid) = running(container)?;
-    let spec = Spec::load(made.bundle().join("config.json"))
-        .map_err(|error| engine_failure("config.json can't be read", &error))?;
-    let cgroups_path =
-        spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
-    let cgroup =
-        Cgroup::at(&cgroups_path).map_err(|error| engine_failure("the cgroup can't be used", &error))?;
+    let init_pid = running(container)?;
+    join(container, init_pid, request, console_socket).map_err(|failure| match running(container) {
+        Ok(_) => failure,
+        // It ended meanwhile, and that is why.
+        Err(not_running) => not_running,
+    })
+}
+
+fn join(
+    container: &Container,
+    init_pid: i32,
+    request: ProcessRequest,
+    console_socket: Option<PathBuf>,
+) -> Result<i32, Failure> {
+    let config = fs::read(container.config_path())
+        .map_err(|error| engine_failure("the container's notes can't be read", &error))?;
+    let spec: Spec = serde_json::from_slice(&config)
+        .map_err(|error| engine_failure("the container's notes can't be read", &error))?;
+    let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    let cgroup = Cgroup::at(&cgroups_path.unwrap_or_default())
+        .map_err(|error| engine_failure("the cgroup can't be used", &error))?;
     if cgroup.is_frozen() {
         let message = format!("the container {} is paused", container.id);
         return Err(Failure { code: FailureCode::Frozen, message });
     }
-    let process = process(&spec, pid, request)?;
-    cgroup.enter_unified().map_err(|error| engine_failure("the cgroup can't be entered", &error))?;
-    start(container, &process, console_socket)
+    let process = in_memory(&process(&spec, init_pid, request)?)
+        .map_err(|error| engine_failure("no memory for the process", &error))?;
+    let workspace =
+        Workspace::make(container).map_err(|error| engine_failure("no place for the exec", &error))?;
+    let file = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
+    let mut paths = vec![container.root.clone()];
+    // It has to be there, although the process will see the container's mounts.
+    paths.extend(spec.root().iter().map(|root| root.path().clone()));
+    paths.extend(console_socket.clone());
+    let stage = Stage { config, paths };
+    let (pid, verdict) = inside::run(&cgroup, &stage, |launcher| {
+        build(container, &workspace, &file, console_socket, launcher)
+    })?;
+    verdict.end()?;
+    Ok(pid)
 }
 
 fn read_request(path: &Path) -> Result<ProcessRequest, Failure> {
@@ -54,7 +78,8 @@ fn read_request(path: &Path) -> Result<ProcessRequest, Failure> {
         .map_err(|error| engine_failure("the request can't be read", &error))
 }
 
-fn running(container: &Container) -> Result<(Made, i32), Failure> {
+/// The first process, if it runs.
+fn running(container: &Container) -> Result<i32, Failure> {
     let not_running = || {
         let message = format!("the container {} is not running", container.id);
         Failure { code: FailureCode::NotRunning, message }
@@ -66,7 +91,7 @@ fn running(container: &Container) -> Result<(Made, i32), Failure> {
     let made = Made::load(directory)
         .map_err(|error| engine_failure("the container's state can't be read", &error))?;
     match (made.status(), made.pid()) {
-        (ContainerStatus::Running, Some(pid)) => Ok((made, pid.as_raw())),
+        (ContainerStatus::Running, Some(pid)) => Ok(pid.as_raw()),
         _ => Err(not_running()),
     }
 }
@@ -100,8 +125,14 @@ fn process(spec: &Spec, pid: i32, request: ProcessRequest) -> Result<Process, Fa
         .set_args(Some(request.argv))
         .set_env(Some(env))
         .set_terminal(Some(request.tty))
-        .set_console_size(None);
+        .set_console_size(request.size.map(console_size));
     Ok(process)
+}
+
+/// The size as the OCI runtime spec has it.
+fn console_size(size: TerminalSize) -> ConsoleSize {
+    let builder = ConsoleSizeBuilder::default().height(size.rows).width(size.columns);
+    builder.build().expect("both sides of the size are given")
 }
 
 /// Sets one variable; a key that is there already is replaced in place.
@@ -113,26 +144,13 @@ fn set(env: &mut Vec<String>, entry: String) {
     }
 }
 
-fn start(container: &Container, process: &Process, console_socket: Option<PathBuf>) -> Result<i32, Failure> {
-    let process = in_memory(process).map_err(|error| engine_failure("no memory for the process", &error))?;
-    let workspace =
-        Workspace::make(container).map_err(|error| engine_failure("no place for the exec", &error))?;
-    let (sender, receiver) =
-        verdict::channel().map_err(|error| engine_failure("no pipe for the verdict", &error))?;
-    let filter = seccomp::program().map_err(|error| engine_failure("no seccomp filter", &error))?;
-    let file = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
-    let outcome = build(container, &workspace, &file, console_socket, Launcher::new(filter, sender));
-    receiver.wait()?;
-    outcome.map(Pid::as_raw).map_err(|error| engine_failure("the process can't be started", &error))
-}
-
 fn build(
     container: &Container,
     workspace: &Workspace,
     process: &Path,
     console_socket: Option<PathBuf>,
     launcher: Launcher,
-) -> Result<Pid, LibcontainerError> {
+) -> Result<i32, LibcontainerError> {
     let pid = ContainerBuilder::new(container.id.clone(), SyscallType::Linux)
         .with_root_path(&workspace.root)?
         .with_console_socket(console_socket)
@@ -141,7 +159,7 @@ fn build(
         .with_process(Some(process))
         .with_detach(true)
         .build()?;
-    Ok(Pid::from_raw(pid.as_raw()))
+    Ok(pid.as_raw())
 }
 
 /// `libcontainer` reads the process from a file; one that needs no name leaves none behind.

@@ -10,14 +10,17 @@ use std::{
 };
 
 use libcontainer::{
-    oci_spec::runtime::{Process, Spec},
+    oci_spec::runtime::{Box as ConsoleSize, Process, Spec},
     workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError},
 };
 use nix::errno::Errno;
 use seccompiler::BpfProgram;
 
 use super::{engine_failure, program, verdict};
-use crate::report::{Failure, FailureCode};
+use crate::{
+    report::{Failure, FailureCode, Report},
+    terminal::TerminalSize,
+};
 
 /// The executor given to `libcontainer`; clones share everything.
 #[derive(Debug, Clone)]
@@ -33,14 +36,24 @@ impl Launcher {
         Self { filter: Arc::new(filter), verdict: Arc::new(verdict), program: Arc::default() }
     }
 
+    /// Tells the engine something.
+    pub(super) fn tell(&self, report: Report) {
+        self.verdict.send(report);
+    }
+
     /// Tells the engine, and gives the text for `libcontainer`, which ends the process then.
-    fn fail(&self, failure: &Failure) -> String {
-        self.verdict.send(failure);
-        failure.message.clone()
+    fn fail(&self, failure: Failure) -> String {
+        let message = failure.message.clone();
+        self.tell(Report::Error(failure));
+        message
     }
 
     /// Returns only if it failed.
     fn launch(&self, process: &Process, file: &Path) -> Failure {
+        if let Some(size) = process.console_size().filter(|_| process.terminal().unwrap_or(false)) {
+            // Before the program can ask. A terminal of the wrong size is better than none.
+            let _ = terminal_size(&size).apply(std::io::stdin());
+        }
         if let Err(error) = seccompiler::apply_filter(&self.filter) {
             return engine_failure("the seccomp filter can't be installed", &error);
         }
@@ -71,7 +84,7 @@ impl Executor for Launcher {
                 self.program.get_or_init(|| file);
                 Ok(())
             }
-            Err(failure) => Err(ExecutorValidationError::ArgValidationError(self.fail(&failure))),
+            Err(failure) => Err(ExecutorValidationError::ArgValidationError(self.fail(failure))),
         }
     }
 
@@ -88,8 +101,13 @@ impl Executor for Launcher {
                 Failure { code: FailureCode::Engine, message: "the program was never looked up".into() }
             }
         };
-        Err(ExecutorError::Other(self.fail(&failure)))
+        Err(ExecutorError::Other(self.fail(failure)))
     }
+}
+
+fn terminal_size(size: &ConsoleSize) -> TerminalSize {
+    let limited = |characters: u64| u16::try_from(characters).unwrap_or(u16::MAX);
+    TerminalSize { rows: limited(size.height()), columns: limited(size.width()) }
 }
 
 fn process_of(spec: &Spec) -> Result<&Process, Failure> {

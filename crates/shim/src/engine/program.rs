@@ -31,8 +31,9 @@ pub(super) fn find(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
         // An empty entry is the working directory.
         let file = Path::new(if directory.is_empty() { "." } else { directory }).join(name);
         match check(&file) {
-            Ok(()) if !name.is_empty() => return Ok(file),
-            Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Ok(()) => return Ok(file),
+            // A directory of that name may stand in the way; shells go on too.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR) => {}
             Err(errno) => refusal = refusal.or(Some(not_executable(&file.display().to_string(), errno))),
         }
     }
