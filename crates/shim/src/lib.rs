@@ -10,3 +10,4 @@ pub mod engine;
 pub mod process;
 pub mod report;
 pub mod resident;
+pub mod terminal;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::terminal::TerminalSize;
+
 /// One process to start inside a running workload. What isn't given is as for the workload's first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,4 +23,7 @@ pub struct ProcessRequest {
     /// Give the process a terminal of its own, whose master is sent over the console socket.
     #[serde(default)]
     pub tty: bool,
+    /// The terminal's size at the beginning.
+    #[serde(default)]
+    pub size: Option<TerminalSize>,
 }

@@ -173,7 +173,7 @@ impl Resident {
         let exit_record = ExitRecordFile::reserve(&arguments.directory).map_err(BeginError::ExitRecord)?;
         let listener = Listener::bind(&arguments.socket).map_err(BeginError::Listen)?;
         let (helper, ends) = Helper::create(&arguments).map_err(BeginError::Engine)?;
-        let first = Process::starting(helper, ends, Sink::Log, arguments.stdin_open, None);
+        let first = Process::starting(helper, ends, Sink::Log, arguments.stdin_open);
         Ok(Self {
             oom: OomCounter::new(arguments.oom_events.clone()),
             arguments,

@@ -95,7 +95,9 @@ impl Link {
     /// Greets the shim at the other end of `socket`.
     pub(super) async fn greet(socket: UnixStream) -> Result<Self, LinkError> {
         let link = Self { socket, incoming: Mutex::default(), outgoing: Mutex::default() };
-        link.send(StreamId::CONNECTION, Flags::NONE, &greeting().into()).await?;
+        if let Err(broken) = link.send(StreamId::CONNECTION, Flags::NONE, &greeting().into()).await {
+            return Err(link.last_words(broken).await);
+        }
         match link.receive().await?.message {
             Message::Hello(theirs) => negotiate(greeting(), theirs).map_err(LinkError::Incompatible)?,
             other => return Err(LinkError::Unexpected(other.number())),
@@ -103,9 +105,22 @@ impl Link {
         Ok(link)
     }
 
+    /// Why the peer closed the connection, if it said so before it did; `broken` otherwise.
+    async fn last_words(&self, broken: LinkError) -> LinkError {
+        loop {
+            match self.receive().await {
+                Ok(_) => {}
+                Err(said @ LinkError::Ended(_)) => return said,
+                Err(_) => return broken,
+            }
+        }
+    }
+
     /// Sends one request and waits for its first answer.
     pub(super) async fn request(&self, message: Message) -> Result<Message, LinkError> {
-        self.send(Self::REQUEST, Flags::NONE, &message).await?;
+        if let Err(broken) = self.send(Self::REQUEST, Flags::NONE, &message).await {
+            return Err(self.last_words(broken).await);
+        }
         self.answer().await
     }
 

@@ -56,21 +56,27 @@ pub(super) fn detach() -> io::Result<Side> {
     Ok(Side::Resident(connection))
 }
 
-/// Turns the signals that matter into something to poll: SIGCHLD, and those that would end the shim, which it ignores
-/// without its children inheriting that.
+/// Turns SIGCHLD into something to poll, and survives the signals that would end the shim.
 pub(super) fn signals() -> io::Result<SignalFd> {
-    let mask: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP]
-        .into_iter()
-        .collect();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+        kernel::survive(signal)?;
+    }
+    let mask = SigSet::from(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// Runs `spawn` with the score that children shall inherit.
-pub(super) fn with_ordinary_oom_score<T>(spawn: impl FnOnce() -> T) -> T {
+/// Runs `spawn` with what children shall inherit: an ordinary score, and no signal blocked.
+///
+/// A child that ends meanwhile goes unannounced: look for children afterwards.
+pub(super) fn as_children_shall_be<T>(spawn: impl FnOnce() -> T) -> T {
+    let mask = SigSet::from(Signal::SIGCHLD);
     set_oom_score(OOM_SCORE_CHILDREN);
+    let unblocked = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&mask), None);
     let spawned = spawn();
+    let blocked = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None);
     spare_from_oom_kills();
+    unblocked.and(blocked).expect("the mask and the ways to change it are valid");
     spawned
 }
 

@@ -19,7 +19,7 @@ use nix::{
 use super::{
     arguments::Arguments,
     console::Console,
-    detach::{set_nonblocking, with_ordinary_oom_score},
+    detach::{as_children_shall_be, set_nonblocking},
     kernel,
 };
 use crate::{
@@ -100,7 +100,7 @@ impl Helper {
             }
             None => connect(&mut command, stdin_open)?,
         };
-        let engine = with_ordinary_oom_score(|| command.spawn())?;
+        let engine = as_children_shall_be(|| command.spawn())?;
         let engine = Pid::from_raw(i32::try_from(engine.id()).map_err(io::Error::other)?);
         let (report, line, deadline) = (File::from(report), Vec::new(), Instant::now() + TIME_MAX);
         Ok((Self { engine, report, line, console, pid: None, deadline }, ends))

@@ -10,6 +10,7 @@ use std::{
 use hypercore_wire::message::Exit;
 use nix::{
     libc,
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
     unistd::{ForkResult, Pid},
 };
 
@@ -21,6 +22,15 @@ pub(super) fn fork() -> nix::Result<bool> {
         ForkResult::Child => Ok(true),
         ForkResult::Parent { .. } => Ok(false),
     }
+}
+
+/// Lets a signal that would end this process pass without effect. Unlike ignoring it, programs that are started later
+/// don't inherit that: execve resets handlers (signal(7)).
+pub(super) fn survive(signal: Signal) -> nix::Result<()> {
+    extern "C" fn do_nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(do_nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: a handler that does nothing is safe at any point of the execution.
+    unsafe { sigaction(signal, &action) }.map(drop)
 }
 
 /// Reaps one child that has ended, whichever signal ended it. `None` when there is none by now.
@@ -56,16 +66,6 @@ pub(super) fn readable_len(fd: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: FIONREAD writes one int to the pointer, which is that of a live local.
     match unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut len) } {
         0 => Ok(usize::try_from(len).unwrap_or(0)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Sets the size of a terminal, in characters.
-pub(super) fn set_terminal_size(fd: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCSWINSZ reads one winsize from the pointer, which is that of a live local.
-    match unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) } {
-        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }

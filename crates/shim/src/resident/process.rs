@@ -1,12 +1,9 @@
 //! One process inside the workload, the first or an executed one: from the engine's run that starts it until it has
 //! ended and its output is read. It refuses to know where output goes: that is the loop's question to the [`Sink`].
 
-use std::{io, os::fd::AsFd, time::Instant};
+use std::{io, time::Instant};
 
-use hypercore_wire::{
-    Credit, StreamId,
-    message::{Exit, Size},
-};
+use hypercore_wire::{Credit, StreamId, message::Exit};
 use nix::{libc::SIGKILL, unistd::Pid};
 
 use super::{
@@ -17,6 +14,7 @@ use super::{
     log_writer::Stream,
     output::Output,
 };
+use crate::terminal::TerminalSize;
 
 /// Tells processes apart: the workload's first one, then executions by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,20 +56,13 @@ pub(super) struct Process {
     pub(super) outputs: Vec<Output>,
     /// Standard input was asked for; with a terminal it comes with that.
     wants_input: bool,
-    size: Option<Size>,
     /// A client had it killed: then nobody wonders why it ended.
     pub(super) was_killed_by_request: bool,
 }
 
 impl Process {
     /// A process that the engine is about to start.
-    pub(super) fn starting(
-        helper: Helper,
-        ends: Ends,
-        sink: Sink,
-        wants_input: bool,
-        size: Option<Size>,
-    ) -> Self {
+    pub(super) fn starting(helper: Helper, ends: Ends, sink: Sink, wants_input: bool) -> Self {
         let output = |(fd, stream)| Some(Output::new(fd?, stream, false));
         let outputs = [(ends.stdout, Stream::Stdout), (ends.stderr, Stream::Stderr)];
         Self {
@@ -80,7 +71,6 @@ impl Process {
             input: ends.stdin.map(|fd| Input::new(fd, false)),
             outputs: outputs.into_iter().filter_map(output).collect(),
             wants_input,
-            size,
             was_killed_by_request: false,
         }
     }
@@ -90,9 +80,7 @@ impl Process {
         self.phase = Phase::Running(started.pid);
         if let Some(master) = started.terminal {
             super::detach::set_nonblocking(&master)?;
-            if let Some(size) = self.size.take() {
-                kernel::set_terminal_size(master.as_fd(), size.rows, size.columns)?;
-            }
+
             if self.wants_input {
                 self.input = Some(Input::new(master.try_clone()?, true));
             }
@@ -136,11 +124,9 @@ impl Process {
     }
 
     /// Sets its terminal's size. `false` when it has none.
-    pub(super) fn resize(&self, size: Size) -> io::Result<bool> {
+    pub(super) fn resize(&self, size: TerminalSize) -> io::Result<bool> {
         match self.outputs.iter().find(|output| output.is_terminal()) {
-            Some(terminal) => {
-                kernel::set_terminal_size(terminal.as_fd(), size.rows, size.columns).map(|()| true)
-            }
+            Some(terminal) => size.apply(terminal).map(|()| true),
             None => Ok(false),
         }
     }

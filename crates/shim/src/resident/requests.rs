@@ -18,7 +18,7 @@ use super::{
     helper::Helper,
     process::{Process, ProcessId, Sink},
 };
-use crate::process::ProcessRequest;
+use crate::{process::ProcessRequest, terminal::TerminalSize};
 
 /// Most requests at once that wait for the same thing.
 pub(super) const WAITING_MAX: usize = 1024;
@@ -83,7 +83,7 @@ impl Resident {
             Message::Resize(resize) => self.resize(id, stream, resize.size),
             Message::ExecSignal(signal) => self.tell_exec(id, stream, |exec| exec.kill(signal.number)),
             Message::ExecResize(resize) => {
-                self.tell_exec(id, stream, |exec| exec.resize(resize.size).map(drop))
+                self.tell_exec(id, stream, |exec| exec.resize(terminal_size(resize.size)).map(drop))
             }
             Message::OpenStdin(_) => self.open_stdin(id, stream),
             Message::Stdin(stdin) => self.take_input(id, stream, flags, stdin),
@@ -127,7 +127,7 @@ impl Resident {
     }
 
     fn resize(&mut self, id: ClientId, stream: StreamId, size: Size) {
-        match self.processes.get(&ProcessId::FIRST).map(|first| first.resize(size)) {
+        match self.processes.get(&ProcessId::FIRST).map(|first| first.resize(terminal_size(size))) {
             Some(Ok(true)) => self.done(id, stream),
             Some(Ok(false)) => self.refuse(id, stream, ErrorCode::NOT_OPEN, "the workload has no terminal"),
             Some(Err(error)) => {
@@ -208,13 +208,12 @@ impl Resident {
         }
         self.last_process.0 += 1;
         let number = self.last_process;
-        let (wants_input, size) = (exec.stdin, exec.size);
-        let Exec { argv, env, cwd, user, tty, .. } = exec;
-        let request = ProcessRequest { argv, env, user, workdir: cwd, tty };
+        let Exec { argv, env, cwd, user, tty, stdin: wants_input, size } = exec;
+        let request = ProcessRequest { argv, env, user, workdir: cwd, tty, size: size.map(terminal_size) };
         match Helper::exec(&self.arguments, number.0, &request, wants_input) {
             Ok((helper, ends)) => {
                 let sink = Sink::Client { client: id, stream, credit: Credit::default() };
-                self.processes.insert(number, Process::starting(helper, ends, sink, wants_input, size));
+                self.processes.insert(number, Process::starting(helper, ends, sink, wants_input));
             }
             Err(error) => {
                 client.refuse(stream, ErrorCode::INTERNAL, format!("the engine can't be started: {error}"));
@@ -243,4 +242,8 @@ impl Resident {
             None => self.farewell_at = Some(self.farewell_at.unwrap_or_else(Instant::now)),
         }
     }
+}
+
+const fn terminal_size(size: Size) -> TerminalSize {
+    TerminalSize { rows: size.rows, columns: size.columns }
 }

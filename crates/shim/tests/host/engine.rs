@@ -1,6 +1,6 @@
 //! The engine on real containers: what runs, with which rights, and that nothing is left.
 
-mod machine;
+pub(crate) mod machine;
 mod start;
 
 use self::machine::Machine;

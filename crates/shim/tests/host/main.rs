@@ -1,3 +1,4 @@
 //! What needs root and real processes. Each test says so and returns when it isn't root.
 
 mod engine;
+mod sandbox;

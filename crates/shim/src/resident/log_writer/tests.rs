@@ -72,7 +72,7 @@ fn files_are_bounded_in_length_and_number() {
     for number in 0..10 {
         writer.write(Stream::Stdout, format!("{number}").as_bytes());
     }
-    assert_eq!(log.files(), ["00000004.jsonl", "00000005.jsonl"]);
+    assert_eq!(log.files(), ["00000003.jsonl", "00000004.jsonl"]);
     assert_eq!(log.lines(), ["stdout 6", "stdout 7", "stdout 8", "stdout 9"]);
 }
 

@@ -219,7 +219,7 @@ impl Started {
 
 pub(crate) fn request(argv: &[&str]) -> ProcessRequest {
     let argv = argv.iter().map(|&arg| arg.to_owned()).collect();
-    ProcessRequest { argv, env: Vec::new(), user: None, workdir: None, tty: false }
+    ProcessRequest { argv, env: Vec::new(), user: None, workdir: None, tty: false, size: None }
 }
 
 fn read_report(read: OwnedFd) -> Report {
