@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::Serialize;
 
-pub(crate) use address::{BridgeName, Cidr};
+pub(crate) use address::{Bridge, Cidr};
 pub(crate) use choice::{Backend, LogFormat, LogLevel};
 pub(crate) use load::{DEFAULT_PATH, Loaded, load, load_defaults};
 pub(crate) use mistake::ConfigError;
@@ -169,7 +169,7 @@ pub(crate) struct RuntimeTable {
     pub(crate) vmm: Vmm,
     pub(crate) kernel: OrEmpty<AbsolutePath>,
     pub(crate) cidr: Cidr,
-    pub(crate) bridge: BridgeName,
+    pub(crate) bridge: Bridge,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
 }
@@ -180,7 +180,7 @@ impl Default for RuntimeTable {
             vmm: Vmm::Auto,
             kernel: OrEmpty(None),
             cidr: Cidr::default(),
-            bridge: BridgeName::default(),
+            bridge: Bridge::default(),
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
         }

@@ -2,13 +2,11 @@
 
 use std::{fmt, net::Ipv4Addr};
 
-use hypercore_model::NodeId;
+use hypercore_model::{Ipv4Cidr, NodeId, cidr::CidrError};
+use hypercore_runtime::network::{BridgeName, BridgeNameError, WorkloadSubnet};
 use serde::{Serialize, Serializer};
 
 use super::setting::{Raw, Setting};
-
-/// The most bytes Linux allows in an interface's name (`IFNAMSIZ` - 1).
-const INTERFACE_NAME_LEN_MAX: usize = 15;
 
 /// `"auto"`, or the id this node must turn out to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,83 +35,65 @@ impl Serialize for NodeIdentity {
     }
 }
 
-/// An IPv4 network that workloads get their addresses from: `172.16.0.0/16`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    network: Ipv4Addr,
-    prefix_len: u8,
-}
+/// The longest prefix of a subnet that a node can be admitted with: smaller ones have no room for workloads.
+const PREFIX_LEN_MAX: u8 = 29;
+
+/// The IPv4 subnet that workloads get their addresses from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Cidr(Ipv4Cidr);
 
 impl Default for Cidr {
     fn default() -> Self {
-        Self { network: Ipv4Addr::new(172, 16, 0, 0), prefix_len: 16 }
+        Self(Ipv4Cidr::new(Ipv4Addr::new(172, 16, 0, 0), 16).expect("172.16.0.0 has no bits beyond 16"))
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix_len)
-    }
-}
-
-impl Serialize for Cidr {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.0.fmt(f)
     }
 }
 
 impl Setting for Cidr {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
-        let text = raw.text()?;
-        let parsed =
-            text.split_once('/').and_then(|(network, len)| Some((network.parse().ok()?, len.parse().ok()?)));
-        // A /29 is the smallest network a node admits: the bridge, some workloads, network and broadcast address.
-        let Some((network, prefix_len @ 8..=29)) = parsed else {
+        let cidr: Ipv4Cidr = raw.text()?.parse().map_err(|error: CidrError| error.to_string())?;
+        WorkloadSubnet::try_from(cidr).map_err(|error| error.to_string())?;
+        if cidr.prefix_len() > PREFIX_LEN_MAX {
             return Err(format!(
-                "`{text}` is not an IPv4 network: write ADDRESS/LENGTH with a length of 8 to 29"
+                "{cidr} has no room for workloads: the prefix may be at most /{PREFIX_LEN_MAX}"
             ));
-        };
-        let mask = u32::MAX << (32 - u32::from(prefix_len));
-        let first = Ipv4Addr::from_bits(Ipv4Addr::to_bits(network) & mask);
-        if first == network {
-            Ok(Self { network, prefix_len })
-        } else {
-            Err(format!("`{text}` has bits beyond its length: did you mean {first}/{prefix_len}?"))
         }
+        Ok(Self(cidr))
     }
 }
 
-/// The name of a network bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub(crate) struct BridgeName(String);
+/// The name of the bridge that joins workloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bridge(BridgeName);
 
-impl BridgeName {
+impl Bridge {
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
-impl Default for BridgeName {
+impl Default for Bridge {
     fn default() -> Self {
-        Self("hypercore0".to_owned())
+        Self("hypercore0".parse().expect("a letter, then letters and a digit"))
     }
 }
 
-impl Setting for BridgeName {
+impl Setting for Bridge {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
-        let text = raw.text()?;
-        let is_name = (1..=INTERFACE_NAME_LEN_MAX).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-            && !matches!(text, "." | "..");
-        if is_name {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!(
-                "`{text}` is not a bridge's name: 1 to {INTERFACE_NAME_LEN_MAX} letters, digits, `-`, `_` and `.`"
-            ))
-        }
+        raw.text()?.parse().map(Self).map_err(|error: BridgeNameError| error.to_string())
+    }
+}
+
+impl Serialize for Bridge {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -143,19 +123,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_are_written_with_their_first_address() {
+    fn subnets_are_written_with_their_first_address() {
         assert_eq!(Cidr::read(Raw::Env("10.1.0.0/16")).unwrap().to_string(), "10.1.0.0/16");
         assert!(Cidr::read(Raw::Env("10.1.2.3/16")).unwrap_err().contains("did you mean 10.1.0.0/16?"));
-        for text in ["", "10.0.0.0", "10.0.0.0/30", "10.0.0.0/0", "::/64", "a/16"] {
+        for text in ["", "10.0.0.0", "10.0.0.0/30", "10.0.0.0/7", "127.0.0.0/16", "::/64", "a/16"] {
             assert!(Cidr::read(Raw::Env(text)).is_err(), "{text}");
         }
     }
 
     #[test]
     fn bridges_have_names_linux_takes() {
-        assert!(BridgeName::read(Raw::Env("hypercore0")).is_ok());
+        assert!(Bridge::read(Raw::Env("hypercore0")).is_ok());
         for text in ["", "sixteen-letters-", "a/b", "..", "a b"] {
-            assert!(BridgeName::read(Raw::Env(text)).is_err(), "{text}");
+            assert!(Bridge::read(Raw::Env(text)).is_err(), "{text}");
         }
     }
 

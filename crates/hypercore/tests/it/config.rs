@@ -1,6 +1,9 @@
 //! `hypercore config`, and how a broken file shows up elsewhere.
 
-use crate::program::{finish, hypercore, run};
+use crate::{
+    program::{finish, hypercore},
+    run,
+};
 
 #[test]
 fn check_finds_every_mistake_with_its_place() {

@@ -1,6 +1,9 @@
 //! Every help text, frozen: a change to the command line shows up in review as text.
 
-use crate::program::{finish, hypercore, run};
+use crate::{
+    program::{finish, hypercore},
+    run,
+};
 
 /// Every command that has a help text.
 const COMMANDS: &[&[&str]] = &[

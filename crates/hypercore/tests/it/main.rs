@@ -10,6 +10,12 @@ mod list;
 mod node;
 mod program;
 mod run;
+mod screen;
 mod session;
 mod terminal;
 mod usage;
+
+/// Runs the program to its end with these arguments and no agent to speak to.
+fn run(arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> program::Ended {
+    program::finish(program::hypercore().args(arguments), b"")
+}

@@ -4,7 +4,8 @@ use std::os::unix::process::CommandExt as _;
 
 use crate::{
     fake::{Fake, Script},
-    program::{finish, hypercore, run},
+    program::{finish, hypercore},
+    run,
 };
 
 /// `nobody`, by the convention of every Linux distribution.
@@ -37,7 +38,7 @@ fn up_refuses_settings_that_can_not_work() {
         (["--http-bind-addr", "0.0.0.0:8001"], 4, "reachable from other machines"),
         (["--http-bind-addr", "8001"], 2, "is not an address"),
         (["--cidr", "10.0.0.1/16"], 2, "did you mean 10.0.0.0/16?"),
-        (["--bridge", "a-very-long-bridge-name"], 2, "is not a bridge's name"),
+        (["--bridge", "a-very-long-bridge-name"], 2, "is not a bridge name"),
         (["--storage", "rocksdb"], 2, "\"redb\""),
     ] {
         let ended = run(["up"].into_iter().chain(arguments)).expect(code);

@@ -1,15 +1,16 @@
 //! Runs the program with an environment of its own, and never waits for it longer than a deadline.
 
 use std::{
-    ffi::OsStr,
     io::{Read, Write as _},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// No call in these tests has anything to wait for; this only bounds a hang.
-const TIME_MAX: Duration = Duration::from_secs(30);
+use hypercore_fixtures::wait_until;
+
+/// Nothing in these tests takes long; this only bounds a hang.
+const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How a run of the program ended, and what it said.
 #[derive(Debug)]
@@ -50,11 +51,6 @@ pub(crate) fn isolated(mut command: Command) -> Command {
     command
 }
 
-/// Runs to the end with nothing to read.
-pub(crate) fn run(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
-    finish(hypercore().args(arguments), b"")
-}
-
 /// Runs a command to its end with this input.
 pub(crate) fn finish(command: &mut Command, input: &[u8]) -> Ended {
     let mut child =
@@ -84,16 +80,9 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
     status.code()
 }
 
-/// Asks again and again until there is an answer, or the deadline has passed.
-pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let begun = Instant::now();
-    while begun.elapsed() < TIME_MAX {
-        if let Some(answer) = ask() {
-            return Some(answer);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    None
+/// Looks again and again until there is an answer, or the deadline has passed.
+pub(crate) fn until<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
+    wait_until(TIME_MAX, look)
 }
 
 fn read_in_thread(mut source: impl Read + Send + 'static) -> thread::JoinHandle<String> {

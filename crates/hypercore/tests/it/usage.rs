@@ -2,7 +2,8 @@
 
 use crate::{
     fake::{Fake, Script},
-    program::{finish, hypercore, run},
+    program::{finish, hypercore},
+    run,
 };
 
 #[test]

@@ -7,7 +7,7 @@ use hypercore_agent::AgentConfig;
 use hypercore_api::ErrorKind;
 
 use crate::{
-    config::{AbsolutePath, Backend, BridgeName, Cidr, Config, LogFormat, LogLevel, from_text},
+    config::{AbsolutePath, Backend, Bridge, Cidr, Config, LogFormat, LogLevel, from_text},
     failure::Failure,
 };
 
@@ -27,8 +27,8 @@ pub(super) struct SettingArgs {
     #[arg(long, value_name = "NETWORK", value_parser = from_text::<Cidr>)]
     cidr: Option<Cidr>,
     /// The bridge of the workloads, unique on the machine [runtime.bridge]
-    #[arg(long, value_name = "NAME", value_parser = from_text::<BridgeName>)]
-    bridge: Option<BridgeName>,
+    #[arg(long, value_name = "NAME", value_parser = from_text::<Bridge>)]
+    bridge: Option<Bridge>,
     /// Ask this registry before the one an image names [runtime.registry_mirrors]
     #[arg(long, value_name = "HOST[:PORT]")]
     registry_mirror: Vec<String>,

@@ -1,0 +1,14 @@
+//! The whole house through its front door: the built programs, a real registry, real containers. Needs root; each
+//! test says so and returns when it isn't root. Each has a node of its own, and checks that nothing of it is left.
+
+mod contact;
+mod images;
+mod lifetime;
+mod mistakes;
+mod node;
+#[path = "../it/program.rs"]
+mod program;
+mod restart;
+#[path = "../it/screen.rs"]
+mod screen;
+mod terminal;
