@@ -29,16 +29,24 @@ pub(super) struct Pinned {
 impl Pins {
     /// Protects content before its presence is looked at; blob digests and diff_ids alike.
     pub(super) fn pin(&self, digests: impl Iterator<Item = Digest>) -> Pinned {
-        let digests: Vec<_> = digests.collect();
-        let mut counts = self.lock();
-        for digest in &digests {
-            *counts.entry(*digest).or_default() += 1;
-        }
-        Pinned { pins: self.clone(), digests }
+        let mut pinned = Pinned { pins: self.clone(), digests: Vec::new() };
+        pinned.add(digests);
+        pinned
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pinned {
+    /// Protects more.
+    pub(super) fn add(&mut self, digests: impl Iterator<Item = Digest>) {
+        let mut counts = self.pins.lock();
+        for digest in digests {
+            *counts.entry(digest).or_default() += 1;
+            self.digests.push(digest);
+        }
     }
 }
 

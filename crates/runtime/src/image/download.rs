@@ -19,40 +19,50 @@ use super::{
 /// Chunks between the network and the disk: enough to keep both busy, few enough to stay small.
 const CHUNKS_IN_FLIGHT: usize = 32;
 
+/// How often a blob may break off and be taken up again.
+const INTERRUPTIONS_MAX: u32 = 10;
+
 /// The bytes of a blob as they come.
 pub(super) type BlobStream = BoxStream<'static, Result<Bytes, TransferError>>;
 
 /// Somewhere that blobs come from: a registry, or an archive on disk.
 pub(super) trait BlobSource: Sync {
-    /// Begins to read a blob.
-    fn open(&self, blob: &Blob) -> impl Future<Output = Result<BlobStream, TransferError>> + Send;
+    /// Begins to read a blob, from that many bytes after its beginning.
+    fn open(
+        &self,
+        blob: &Blob,
+        from_bytes: u64,
+    ) -> impl Future<Output = Result<BlobStream, TransferError>> + Send;
 }
 
-/// Stores a blob under its digest. `on_bytes` hears how many bytes came so far.
+/// Stores a blob under its digest. `on_bytes` hears how many bytes came so far. A stream that breaks off is taken up
+/// where it broke, as long as that brings more.
 ///
 /// # Errors
 /// Whatever ends the stream early, and content that is not what its digest promises.
 pub(super) async fn download(
     layout: &Layout,
     blob: Blob,
-    mut stream: BlobStream,
-    on_bytes: impl Fn(u64) + Send,
+    source: &impl BlobSource,
+    on_bytes: impl FnMut(u64) + Send,
 ) -> Result<(), TransferError> {
+    let mut stream = source.open(&blob, 0).await?;
     let (chunks, received) = mpsc::channel(CHUNKS_IN_FLIGHT);
     let layout = layout.clone();
     let write = blocking(move || write_blob(&layout, blob, received));
     let read = async move {
-        let mut bytes = 0;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk?;
-            bytes += chunk.len() as u64;
-            if chunks.send(chunk).await.is_err() {
-                // The writer gave up; its error is the one to tell.
-                break;
+        let mut reader = Reader { chunks, bytes: 0, on_bytes };
+        for _ in 0..INTERRUPTIONS_MAX {
+            let before = reader.bytes;
+            let ended = reader.read(&mut stream).await;
+            let is_stuck = reader.bytes == before || reader.chunks.is_closed();
+            if reader.bytes >= blob.size_bytes || is_stuck {
+                return ended;
             }
-            on_bytes(bytes);
+            tracing::debug!(blob = %blob.digest, bytes = reader.bytes, "a blob broke off; taking it up again");
+            stream = source.open(&blob, reader.bytes).await?;
         }
-        Ok(())
+        reader.read(&mut stream).await
     };
     let (written, read) = tokio::join!(write, read);
     match (written, read) {
@@ -63,6 +73,29 @@ pub(super) async fn download(
             Err(cause)
         }
         (written, _) => written,
+    }
+}
+
+/// Hands chunks on to whoever writes them.
+struct Reader<F> {
+    chunks: mpsc::Sender<Bytes>,
+    bytes: u64,
+    on_bytes: F,
+}
+
+impl<F: FnMut(u64)> Reader<F> {
+    /// Reads until the stream ends, or the writer has given up: its error is then the one to tell.
+    async fn read(&mut self, stream: &mut BlobStream) -> Result<(), TransferError> {
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            let bytes = self.bytes + chunk.len() as u64;
+            if self.chunks.send(chunk).await.is_err() {
+                break;
+            }
+            self.bytes = bytes;
+            (self.on_bytes)(bytes);
+        }
+        Ok(())
     }
 }
 
@@ -86,6 +119,7 @@ pub(super) fn write_small_blob(layout: &Layout, digest: &Digest, bytes: &[u8]) -
 
 fn write_blob(layout: &Layout, blob: Blob, mut chunks: mpsc::Receiver<Bytes>) -> Result<(), TransferError> {
     let failed = || TransferError::store("write a blob");
+    layout.expect_room(blob.size_bytes).map_err(failed())?;
     let temporary = layout.temporary();
     let mut file = File::create_new(temporary.path()).map_err(failed())?;
     let (mut hasher, mut bytes) = (Sha256::new(), 0);

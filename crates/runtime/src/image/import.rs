@@ -64,8 +64,7 @@ impl ImageStore {
     async fn import_image(&self, layout: &OciLayout, image: &Named<'_>) -> Result<Image, TransferError> {
         let (digest, document, manifest) =
             resolve(layout, choose_platform(image.entries.iter().copied())?).await?;
-        let _pinned = self.inner.pins.pin([digest].into_iter());
-        self.inner.ingest.run(layout, digest, &document, &manifest, &|_| {}).await?;
+        let _pinned = self.inner.ingest.run(layout, digest, &document, &manifest, &|_| {}).await?;
         self.put_name(&image.reference, digest).await
     }
 }

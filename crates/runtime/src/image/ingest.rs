@@ -6,10 +6,7 @@ use std::{
     fs::{self, File, Permissions},
     io,
     os::unix::fs::PermissionsExt,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -18,7 +15,7 @@ use hypercore_model::Digest;
 use super::{
     PullProgress, PullStep, TransferError, UnpackError,
     blocking::blocking,
-    collect::Pins,
+    collect::{Pinned, Pins},
     content::{Blob, Manifest},
     download::{BlobSource, download, write_small_blob},
     error::is_disk_full,
@@ -58,7 +55,7 @@ impl Ingest {
     }
 
     /// Brings an image in: configuration first, then its layers in parallel, its manifest last. What is there already
-    /// isn't read again. The caller pins the manifest's digest before and gives the image its name after.
+    /// isn't read again. All of it stays pinned until the caller, who gives the image its name, drops the result.
     ///
     /// # Errors
     /// The first layer's failure ends the others.
@@ -69,12 +66,12 @@ impl Ingest {
         document: &[u8],
         manifest: &Manifest,
         listener: Listener<'_>,
-    ) -> Result<(), TransferError> {
-        let content = manifest.layers.iter().map(|layer| layer.digest).chain([manifest.config.digest]);
-        let _pinned = self.pins.pin(content);
+    ) -> Result<Pinned, TransferError> {
+        let content = manifest.layers.iter().map(|layer| layer.digest);
+        let mut pinned = self.pins.pin(content.chain([digest, manifest.config.digest]));
         let config = self.read_config(source, manifest.config).await?;
         let (_, diff_ids) = manifest.parse_config(&config)?;
-        let _pinned = self.pins.pin(diff_ids.iter().copied());
+        pinned.add(diff_ids.iter().copied());
 
         let layers = manifest.layers.iter().zip(diff_ids).map(|(&blob, diff_id)| Layer { blob, diff_id });
         let layers: Vec<_> = layers.collect();
@@ -91,13 +88,14 @@ impl Ingest {
             }
             layout.sync_names().map_err(TransferError::store("write its directories"))
         })
-        .await
+        .await?;
+        Ok(pinned)
     }
 
     async fn read_config(&self, source: &impl BlobSource, config: Blob) -> Result<Vec<u8>, TransferError> {
         let path = self.layout.blob(&config.digest);
         if !path.exists() {
-            download(&self.layout, config, source.open(&config).await?, |_| {}).await?;
+            download(&self.layout, config, source, |_| {}).await?;
         }
         blocking(move || fs::read(path).map_err(TransferError::store("read a blob"))).await
     }
@@ -132,16 +130,14 @@ impl Ingest {
         listener: Listener<'_>,
     ) -> Result<(), TransferError> {
         layer.report(listener, 0, PullStep::Downloading);
-        let stream = source.open(&layer.blob).await?;
-        let reported = AtomicU64::new(0);
-        download(&self.layout, layer.blob, stream, |bytes| {
-            let before = reported.load(Ordering::Relaxed);
-            if bytes - before >= REPORT_EVERY_BYTES || bytes == layer.blob.size_bytes {
-                reported.store(bytes, Ordering::Relaxed);
+        let mut reported_bytes = 0;
+        let report = |bytes| {
+            if bytes - reported_bytes >= REPORT_EVERY_BYTES || bytes == layer.blob.size_bytes {
+                reported_bytes = bytes;
                 layer.report(listener, bytes, PullStep::Downloading);
             }
-        })
-        .await
+        };
+        download(&self.layout, layer.blob, source, report).await
     }
 
     /// The lock of a layer. It lives as long as somebody has it.

@@ -13,6 +13,11 @@ use std::{
 };
 
 use hypercore_model::Digest;
+use nix::{errno::Errno, sys::statvfs::statvfs};
+
+/// Bytes of its disk that the store leaves free: the node's own state lives beside it and must stay writable, whatever
+/// an image unpacks to.
+const ROOM_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// The directory of a store. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -96,9 +101,21 @@ impl Layout {
         File::open(&self.root)?.sync_all()
     }
 
+    /// Fails as a full disk does unless the store's disk has that many bytes for it, and some to spare.
+    pub(super) fn expect_room(&self, bytes: u64) -> io::Result<()> {
+        expect_room(&self.root, bytes)
+    }
+
     fn temporary_directory(&self) -> PathBuf {
         self.root.join("temporary")
     }
+}
+
+/// Fails as a full disk does unless the disk of `path` has that many bytes, and [`ROOM_BYTES_MIN`] to spare.
+pub(super) fn expect_room(path: &Path, bytes: u64) -> io::Result<()> {
+    let disk = statvfs(path)?;
+    let free_bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
+    if free_bytes < bytes.saturating_add(ROOM_BYTES_MIN) { Err(Errno::ENOSPC.into()) } else { Ok(()) }
 }
 
 impl Temporary {

@@ -105,10 +105,16 @@ impl OciLayout {
 }
 
 impl BlobSource for OciLayout {
-    async fn open(&self, blob: &Blob) -> Result<BlobStream, TransferError> {
+    async fn open(&self, blob: &Blob, from_bytes: u64) -> Result<BlobStream, TransferError> {
         let (layout, name) = (self.clone(), blob_name(&blob.digest));
-        let file =
-            blocking(move || layout.open_file(&name).map_err(not_found_or("read a file to import"))).await?;
+        let open = move || {
+            let mut file = layout.open_file(&name)?;
+            let skipped = from_bytes.min(file.limit());
+            file.get_mut().seek_relative(skipped.cast_signed())?;
+            file.set_limit(file.limit() - skipped);
+            Ok(file)
+        };
+        let file = blocking(move || open().map_err(not_found_or("read a file to import"))).await?;
         let limit = file.limit();
         let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file.into_inner()), limit);
         let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES);

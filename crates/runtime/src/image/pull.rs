@@ -48,8 +48,7 @@ impl ImageStore {
     ) -> Result<Image, TransferError> {
         let registry = Registry::new(&self.inner.clients, endpoint, reference)?;
         let (digest, document, manifest) = resolve(&registry, reference).await?;
-        let _pinned = self.inner.pins.pin([digest].into_iter());
-        self.inner.ingest.run(&registry, digest, &document, &manifest, listener).await?;
+        let _pinned = self.inner.ingest.run(&registry, digest, &document, &manifest, listener).await?;
         self.put_name(reference, digest).await
     }
 }

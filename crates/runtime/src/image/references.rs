@@ -86,16 +86,17 @@ impl References {
         self.read(|images| images.values().map(|image| image.digest).collect())
     }
 
-    /// Gives a manifest, whose content is complete, a name. A name that means the same already keeps its time. Blocks.
+    /// Gives a manifest, whose content is complete and pinned, a name. One that it has already keeps its time. Blocks.
     pub(super) fn put(
         &self,
         reference: &ImageReference,
         digest: Digest,
         now: Timestamp,
     ) -> Result<Image, TransferError> {
-        let present = self.get(reference).filter(|image| image.digest == digest);
-        let created_at = present.map_or(now, |image| image.created_at);
-        let image = load(&self.layout, reference, digest, created_at)?;
+        if let Some(present) = self.get(reference).filter(|image| image.digest == digest) {
+            return Ok(present);
+        }
+        let image = load(&self.layout, reference, digest, now)?;
         let put = |images: &mut BTreeMap<_, _>| drop(images.insert(reference.clone(), image.clone()));
         self.change(put).map_err(TransferError::store("write its list of references"))?;
         Ok(image)

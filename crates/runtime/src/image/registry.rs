@@ -6,10 +6,13 @@
 
 use std::{fmt, sync::OnceLock, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt};
 use hypercore_model::{Digest, ImageReference};
-use reqwest::{Client, Response, StatusCode, header};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
+};
 
 use super::{
     TransferError,
@@ -106,7 +109,8 @@ impl Registry {
     /// The manifest or index that a tag or digest stands for, as bytes, with the digest of those bytes.
     pub(super) async fn manifest(&self, tag_or_digest: &str) -> Result<(Bytes, Digest), TransferError> {
         let url = format!("{}/v2/{}/manifests/{tag_or_digest}", self.base_url, self.repository);
-        let response = self.get(&url, &MANIFEST_MEDIA_TYPES.join(", ")).await?;
+        let accept = HeaderValue::from_str(&MANIFEST_MEDIA_TYPES.join(", ")).expect("media types are ASCII");
+        let response = self.get(&url, HeaderMap::from_iter([(header::ACCEPT, accept)])).await?;
         let announced =
             response.headers().get(DIGEST_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         let bytes = read_bounded("its manifest", response).await?;
@@ -118,18 +122,23 @@ impl Registry {
     }
 
     /// Asks, and asks again with a token when the registry wants one.
-    async fn get(&self, url: &str, accept: &str) -> Result<Response, TransferError> {
+    async fn get(&self, url: &str, headers: HeaderMap) -> Result<Response, TransferError> {
         let token = self.token.current();
-        let response = self.send(url, accept, token.as_deref()).await?;
+        let response = self.send(url, headers.clone(), token.as_deref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return expect_success(response).await;
         }
         let token = self.token.renew(&self.client, response.headers(), token.as_deref()).await?;
-        expect_success(self.send(url, accept, Some(&token)).await?).await
+        expect_success(self.send(url, headers, Some(&token)).await?).await
     }
 
-    async fn send(&self, url: &str, accept: &str, token: Option<&str>) -> Result<Response, TransferError> {
-        let mut request = self.client.get(url).header(header::ACCEPT, accept);
+    async fn send(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        token: Option<&str>,
+    ) -> Result<Response, TransferError> {
+        let mut request = self.client.get(url).headers(headers);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -138,17 +147,42 @@ impl Registry {
 }
 
 impl BlobSource for Registry {
-    async fn open(&self, blob: &Blob) -> Result<BlobStream, TransferError> {
+    async fn open(&self, blob: &Blob, from_bytes: u64) -> Result<BlobStream, TransferError> {
         let url = format!("{}/v2/{}/blobs/{}", self.base_url, self.repository, blob.digest);
-        let response = self.get(&url, "*/*").await.map_err(|error| match error {
+        let mut headers = HeaderMap::new();
+        if from_bytes > 0 {
+            headers.insert(
+                header::RANGE,
+                HeaderValue::from_str(&format!("bytes={from_bytes}-")).expect("it is ASCII"),
+            );
+        }
+        let response = self.get(&url, headers).await.map_err(|error| match error {
             // "The image was not found" would be the wrong message: its manifest was.
             TransferError::NotFound => {
                 TransferError::Refused { status: 404, message: format!(": it has no blob {}", blob.digest) }
             }
             error => error,
         })?;
-        Ok(response.bytes_stream().map_err(TransferError::Unreachable).boxed())
+        let is_partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        let stream = response.bytes_stream().map_err(TransferError::Unreachable);
+        // A registry that knows no ranges begins anew.
+        let surplus_bytes = if is_partial { 0 } else { from_bytes };
+        Ok(skip_bytes(stream.boxed(), surplus_bytes))
     }
+}
+
+/// Leaves out the beginning of a stream.
+fn skip_bytes(stream: BlobStream, mut surplus_bytes: u64) -> BlobStream {
+    if surplus_bytes == 0 {
+        return stream;
+    }
+    let skip = move |mut chunk: Bytes| {
+        let skipped = chunk.len().min(usize::try_from(surplus_bytes).unwrap_or(usize::MAX));
+        surplus_bytes -= skipped as u64;
+        chunk.advance(skipped);
+        chunk
+    };
+    stream.map_ok(skip).boxed()
 }
 
 impl fmt::Debug for Registry {

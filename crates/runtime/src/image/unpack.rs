@@ -33,7 +33,10 @@ mod whiteout;
 pub use error::UnpackError;
 pub use path::PathError;
 
-use super::archive::{Archive, ArchiveError, Member, MemberKind};
+use super::{
+    archive::{Archive, ArchiveError, Member, MemberKind},
+    layout::expect_room,
+};
 use path::MemberPath;
 use stream::{Metered, StreamTooLong};
 use tree::{Place, Tree, is_kind};
@@ -41,6 +44,8 @@ use whiteout::Whiteout;
 
 /// Bytes copied into a file at a time.
 const COPY_BYTES: usize = 128 * 1024;
+/// Bytes written between two looks at the room on the disk.
+const CHECK_ROOM_EVERY_BYTES: usize = 16 * 1024 * 1024;
 /// Devices that every container gets from its runtime anyway, as (major, minor): null, zero, full, random, urandom,
 /// tty, console, ptmx (kernel, devices.txt).
 const HARMLESS_DEVICES: [(u32, u32); 8] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
@@ -82,6 +87,8 @@ pub(super) fn unpack(
         members: 0,
         directories: Directories::default(),
         buffer: vec![0; COPY_BYTES],
+        into,
+        unchecked_bytes: 0,
     };
     let digest = unpacker.run(&mut archive).and_then(|()| {
         let stream = archive.into_inner();
@@ -111,6 +118,9 @@ struct Unpacker<'a> {
     members: u64,
     directories: Directories,
     buffer: Vec<u8>,
+    into: &'a Path,
+    /// Bytes written since the disk was last looked at.
+    unchecked_bytes: usize,
 }
 
 impl Unpacker<'_> {
@@ -189,11 +199,22 @@ impl Unpacker<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(ArchiveError::Read(error).into()),
             };
+            self.expect_room(read).map_err(member.write("write the file"))?;
             file.write_all(&self.buffer[..read]).map_err(member.write("write the file"))?;
         }
         drop(file);
         self.set_attributes(member, place)?;
         place.set_mtime(member.time()).map_err(member.write("set the time"))
+    }
+
+    /// Fails before a layer fills the disk that the node's own state is on.
+    fn expect_room(&mut self, bytes: usize) -> io::Result<()> {
+        self.unchecked_bytes += bytes;
+        if self.unchecked_bytes < CHECK_ROOM_EVERY_BYTES {
+            return Ok(());
+        }
+        self.unchecked_bytes = 0;
+        expect_room(self.into, CHECK_ROOM_EVERY_BYTES as u64)
     }
 
     fn unpack_symlink(&mut self, member: &Member, place: &Place) -> Result<(), UnpackError> {

@@ -6,6 +6,7 @@ mod hostile;
 mod import;
 mod pull;
 mod remove;
+mod server;
 
 use std::{path::Path, sync::Mutex, time::Duration};
 
