@@ -61,8 +61,10 @@ fn join(
         Workspace::make(container).map_err(|error| engine_failure("no place for the exec", &error))?;
     let file = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
     let mut paths = vec![container.root.clone()];
-    // It has to be there, although the process will see the container's mounts.
+    // These have to be there, although the process will see the container's mounts.
     paths.extend(spec.root().iter().map(|root| root.path().clone()));
+    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    paths.extend(namespaces.filter_map(|namespace| namespace.path().clone()));
     paths.extend(console_socket.clone());
     let stage = Stage { config, paths };
     let (pid, verdict) = inside::run(&cgroup, &stage, |launcher| {
