@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return show.leave_running();
     }
     let Show { stage, node, registry } = show;
+    stage.say("End the node");
     drop((node, registry));
     stage.check(!PathBuf::from(&directory).exists(), "the scratch directory is gone")?;
     let left = before.wait_for_none_new(PATIENCE);
@@ -184,9 +185,7 @@ impl Show {
         self.stage.check(last.contains("stopping after"), "it was asked to stop and said so in its log")?;
         self.hypercore(&["rm", "web"])?;
         let left = self.hypercore(&["ps", "-a", "-q"])?;
-        self.stage.check(left.trim().is_empty(), "nothing is listed any more")?;
-        self.stage.say("End the node");
-        Ok(())
+        self.stage.check(left.trim().is_empty(), "nothing is listed any more")
     }
 
     /// What the published port serves, once it serves what comes after `before`. The server inside is given a moment
@@ -222,7 +221,7 @@ impl Show {
         stage.typed(&format!("export PATH={programs}:$PATH HYPERCORE_API={api}"));
         stage.typed(&format!("hypercore run -d --name web -p 8080:{} {reference}", sample::PORT));
         stage.say("To end it:");
-        stage.typed(&format!("hypercore rm --force web; kill {pid}; rm -r {}", directory.display()));
+        stage.typed(&format!("hypercore rm --force web; kill {pid}; sleep 1; rm -r {}", directory.display()));
         Ok(())
     }
 }
