@@ -72,8 +72,9 @@ impl Stage {
     /// Says what was seen when `holds`.
     ///
     /// # Errors
-    /// When it doesn't.
+    /// When it doesn't, or the user pressed Ctrl-C, which may be why.
     pub(super) fn check(&self, holds: bool, what: &str) -> Result<()> {
+        interrupt::check()?;
         ensure!(holds, "this was not seen: {what}");
         self.seen(what);
         Ok(())
