@@ -109,13 +109,14 @@ pub async fn run(
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
-    let supervisor = Supervisor::new();
-    let node = Arc::new(build(&config, &supervisor).await?);
-    let api = listen_api(&node)?;
+    // Before anything is made that would have to be taken down again: an address that is in use is a common mistake.
     let web = match config.http_listen {
         Some(address) => Some(listen_http(address).await?),
         None => None,
     };
+    let supervisor = Supervisor::new();
+    let node = Arc::new(build(&config, &supervisor).await?);
+    let api = listen_api(&node)?;
     spawn(&node, &supervisor, api, web);
     tracing::info!(node = %node.identity.short(), "ready");
     ready();
