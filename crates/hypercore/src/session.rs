@@ -21,7 +21,7 @@ use hypercore_model::ExitStatus;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 pub(crate) use protocol::{AttachProtocol, ExecProtocol};
-pub(crate) use signals::SignalRoute;
+pub(crate) use signals::{SignalRoute, Signals};
 
 use crate::{failure::Failure, terminal::RawMode};
 use protocol::{Event, Protocol};
@@ -53,6 +53,7 @@ pub(crate) enum End {
 pub(crate) async fn carry<P: Protocol>(
     session: Session<P::In, P::Out>,
     options: Options,
+    signals: Signals,
     route: SignalRoute,
 ) -> Result<End, Failure> {
     let is_raw = options.has_input && options.has_terminal;
@@ -75,7 +76,7 @@ pub(crate) async fn carry<P: Protocol>(
     let end = tokio::select! {
         end = show::<P>(output) => end,
         end = leaving => Ok(end),
-        abandoned = signals::forward::<P>(&input, route, options.has_terminal) => abandoned.map(End::Exited),
+        abandoned = signals::forward::<P>(&input, signals, route, options.has_terminal) => Ok(End::Exited(abandoned)),
     };
     drop(raw_mode);
     end

@@ -3,29 +3,25 @@
 
 use hypercore_api::{ApiError, Client, ErrorKind, v1, v1::progress_event::Event};
 use hypercore_model::{ExitStatus, WorkloadStatus};
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{console::Console, exit::Exit, failure::Failure, pull::PullBars};
+use crate::{console::Console, exit::Exit, failure::Failure, pull::PullBars, session::Signals};
 
 /// Returns when the workload runs, or has already run to its end.
 ///
 /// # Errors
 /// Why it could not be run. Then, and when the user gave up waiting, it has been removed.
-pub(crate) async fn watch(client: &Client, id: &str, console: &Console) -> Result<(), Failure> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let given_up = async {
-        tokio::select! {
-            _ = interrupt.recv() => nix::sys::signal::Signal::SIGINT,
-            _ = terminate.recv() => nix::sys::signal::Signal::SIGTERM,
-        }
-    };
+pub(crate) async fn watch(
+    client: &Client,
+    id: &str,
+    signals: &mut Signals,
+    console: &Console,
+) -> Result<(), Failure> {
     let failure = tokio::select! {
         started = follow(client, id, console) => match started {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         },
-        signal = given_up => gave_up(signal as u8),
+        signal = signals.asked_to_end() => gave_up(signal),
     };
     // The failure is what matters now; a workload that is gone already needs no removing.
     let _ = client.remove(id, true).await;
@@ -70,9 +66,9 @@ fn why_not(state: &v1::WorkloadState) -> Failure {
         .into()
 }
 
-fn gave_up(signal: u8) -> Failure {
+fn gave_up(signal: ExitStatus) -> Failure {
     let mut failure = Failure::new(ErrorKind::Failed, "interrupted", "interrupted before the workload ran");
-    failure.exit = Exit::Workload(ExitStatus::Signal(signal));
+    failure.exit = Exit::Workload(signal);
     failure.is_silent = true;
     failure
 }

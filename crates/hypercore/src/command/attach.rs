@@ -7,7 +7,7 @@ use crate::{
     context::Context,
     exit::Exit,
     failure::Outcome,
-    session::{self, AttachProtocol, Options, SignalRoute},
+    session::{self, AttachProtocol, Options, SignalRoute, Signals},
     terminal,
 };
 
@@ -44,8 +44,9 @@ pub(super) async fn run(args: AttachArgs, context: &Context) -> Outcome {
         size: request.tty.then(terminal::size).flatten(),
     };
     let options = Options { has_input, has_terminal: request.tty, may_detach: true };
+    let signals = Signals::listen()?;
     let attached = client.attach(start).await?;
-    let signals = SignalRoute::Kill { client: client.clone(), id: state.id };
-    session::carry::<AttachProtocol>(attached, options, signals).await?;
+    let route = SignalRoute::Kill { client: client.clone(), id: state.id };
+    session::carry::<AttachProtocol>(attached, options, signals, route).await?;
     Ok(Exit::Ok)
 }

@@ -7,7 +7,7 @@ use crate::{
     context::Context,
     exit::Exit,
     failure::Outcome,
-    session::{self, End, ExecProtocol, Options, SignalRoute},
+    session::{self, End, ExecProtocol, Options, SignalRoute, Signals},
     terminal,
 };
 
@@ -61,8 +61,9 @@ pub(super) async fn run(args: ExecArgs, context: &Context) -> Outcome {
         size: args.tty.then(terminal::size).flatten(),
     };
     let options = Options { has_input: args.interactive, has_terminal: args.tty, may_detach: false };
+    let signals = Signals::listen()?;
     let running = client.exec(start).await?;
-    match session::carry::<ExecProtocol>(running, options, SignalRoute::Session).await? {
+    match session::carry::<ExecProtocol>(running, options, signals, SignalRoute::Session).await? {
         End::Exited(status) => Ok(Exit::Workload(status)),
         End::Detached => Ok(Exit::Ok),
     }

@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     exit::Exit,
     failure::Outcome,
-    session::{self, AttachProtocol, End, Options, SignalRoute},
+    session::{self, AttachProtocol, End, Options, SignalRoute, Signals},
     startup, terminal,
 };
 
@@ -115,12 +115,13 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Outcome {
         terminal::require()?;
     }
     let client = context.connect().await?;
+    let mut signals = Signals::listen()?;
     let spawned = client.spawn(v1::VmSpawnRequest::from(&spec)).await?;
-    startup::watch(&client, &spawned.id, &context.console).await?;
+    startup::watch(&client, &spawned.id, &mut signals, &context.console).await?;
     if is_detached {
         return print_id(&spawned, context);
     }
-    stay(&client, &spawned.id, Options { has_input, has_terminal, may_detach: true }).await
+    stay(&client, &spawned.id, signals, Options { has_input, has_terminal, may_detach: true }).await
 }
 
 fn print_id(spawned: &v1::VmSpawnResponse, context: &Context) -> Outcome {
@@ -132,7 +133,7 @@ fn print_id(spawned: &v1::VmSpawnResponse, context: &Context) -> Outcome {
     context.console.structured(&serde_json::json!({ "id": spawned.id, "url": url }))
 }
 
-async fn stay(client: &Client, id: &str, options: Options) -> Outcome {
+async fn stay(client: &Client, id: &str, signals: Signals, options: Options) -> Outcome {
     let start = v1::AttachStart {
         id: id.to_owned(),
         from_start: true,
@@ -140,8 +141,8 @@ async fn stay(client: &Client, id: &str, options: Options) -> Outcome {
         size: options.has_terminal.then(terminal::size).flatten(),
     };
     let attached = client.attach(start).await?;
-    let signals = SignalRoute::Kill { client: client.clone(), id: id.to_owned() };
-    match session::carry::<AttachProtocol>(attached, options, signals).await? {
+    let route = SignalRoute::Kill { client: client.clone(), id: id.to_owned() };
+    match session::carry::<AttachProtocol>(attached, options, signals, route).await? {
         End::Exited(status) => Ok(Exit::Workload(status)),
         End::Detached => Ok(Exit::Ok),
     }

@@ -75,7 +75,7 @@ fn metrics_and_health_are_served() {
     for (path, part) in
         [("/healthz", "200 OK"), ("/readyz", "200 OK"), ("/metrics", "hypercore_workload_count")]
     {
-        let answer = get(node.http(), path).unwrap_or_default();
+        let answer = get(node.http, path).unwrap_or_default();
         assert!(answer.contains(part), "{path}: {answer}");
     }
     node.finish();

@@ -1,6 +1,8 @@
 //! The whole house through its front door: the built programs, a real registry, real containers. Needs root; each
 //! test says so and returns when it isn't root. Each has a node of its own, and checks that nothing of it is left.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod contact;
 mod images;
 mod lifetime;

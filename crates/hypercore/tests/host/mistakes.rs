@@ -54,6 +54,14 @@ fn a_command_user_or_entrypoint_that_is_not_there_is_told_as_such() {
     ImageBuilder::empty().file("hello", "hi").build().write_archive(&archive, "bare").unwrap();
     node.run(&["image", "import", archive.to_str().unwrap(), "--as", "bare"]).expect(0);
     assert_told(&node.run(&["run", "bare"]).expect(125), "command");
+    // A workload that is removed at its end tells all the same why it had none.
+    for _ in 0..10 {
+        assert_told(
+            &node.run(&["run", "--rm", "busybox", "--", "nosuchcommand"]).expect(127),
+            "nosuchcommand",
+        );
+        node.run(&["run", "--rm", "busybox", "--", "sh", "-c", "exit 5"]).expect(5);
+    }
     assert_eq!(node.run(&["ps", "-aq"]).expect(0).stdout, "", "what never ran was left behind");
     node.finish();
 }
@@ -96,6 +104,14 @@ fn a_second_agent_on_the_same_directory_is_refused_by_name() {
     let ended = finish(&mut node.up(), b"").expect(6);
     assert!(ended.stderr.contains("in use by another agent"), "{ended:?}");
     node.run(&["ps"]).expect(0);
+
+    let mut other = Node::prepare();
+    let free = std::mem::replace(&mut other.http, node.http);
+    assert_told(&finish(other.up().arg("-q"), b"").expect(6), &node.http.to_string());
+    other.http = free;
+    other.assert_nothing_left();
+    other.start_agent();
+    other.finish();
     node.finish();
 }
 

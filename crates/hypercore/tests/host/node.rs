@@ -28,7 +28,8 @@ pub(crate) struct Node {
     scratch: tempfile::TempDir,
     bridge: String,
     cidr: String,
-    http: SocketAddr,
+    /// Where metrics and health are served.
+    pub(crate) http: SocketAddr,
     agent: Option<Child>,
     before: Leftovers,
 }
@@ -60,11 +61,6 @@ impl Node {
     /// A path in the scratch directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
-    }
-
-    /// Where metrics and health are served.
-    pub(crate) const fn http(&self) -> SocketAddr {
-        self.http
     }
 
     /// `hypercore` with these arguments, told where this node is.
@@ -151,6 +147,12 @@ impl Node {
     pub(crate) fn finish(mut self) {
         self.remove_workloads();
         assert_eq!(self.stop_agent(), Some(0), "{}", self.agent_log());
+        self.assert_nothing_left();
+    }
+
+    /// Checks that the kernel holds nothing of this node any more.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
         let left = self.before.wait_for_none_new(CLEANUP_TIME_MAX);
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", self.agent_log());
     }
@@ -174,6 +176,7 @@ impl Drop for Node {
         // The test failed, perhaps with the agent dead: workloads live on without it, so it must come back to end them.
         let is_running = self.agent.as_mut().is_some_and(|agent| matches!(agent.try_wait(), Ok(None)));
         if !is_running {
+            self.http = free_address();
             self.agent =
                 self.up().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok();
             wait_until(AGENT_TIME_MAX, || (self.run(&["ps"]).code == Some(0)).then_some(()));

@@ -35,6 +35,8 @@ pub(crate) struct Script {
     pub(crate) workloads: Vec<v1::WorkloadState>,
     /// What `run` is told on the way to a running workload.
     pub(crate) progress: Vec<v1::ProgressEvent>,
+    /// `run` is told nothing more after that, as if the pull took for ever.
+    pub(crate) is_start_endless: bool,
     /// What exec and attach do.
     pub(crate) session: Session,
     /// What `logs` finds.

@@ -2,6 +2,8 @@
 //! The agent here is a fake on purpose: what is tested is arguments, output and exit codes. The real agent is tested
 //! in `tests/host`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod config;
 mod end;
 mod fake;

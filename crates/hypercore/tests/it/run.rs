@@ -1,10 +1,17 @@
 //! `run`: what is asked of the agent, how a failed start is told, and what is left behind then.
 
+use std::process::Stdio;
+
 use hypercore_api::v1::{self, WorkloadStatus, progress_event::Event};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     fake::{Fake, ID, Script, Session, reached, workload},
-    program::{finish, hypercore},
+    program::{collect, finish, hypercore, until},
 };
 
 fn running() -> Script {
@@ -108,4 +115,26 @@ fn without_i_no_input_is_sent() {
     finish(fake.hypercore().args(["run", "web"]), b"secret").expect(3);
     let attach = fake.calls().into_iter().find(|call| call.starts_with("attach AttachStart")).unwrap();
     assert!(attach.contains("from_start: true, stdin: false"), "{attach}");
+}
+
+#[test]
+fn giving_up_on_a_long_start_leaves_nothing_behind() {
+    let mut pulling = workload(WorkloadStatus::Pulling, 0);
+    pulling.started_at_ms = None;
+    let script =
+        || Script { progress: vec![reached(pulling.clone())], is_start_endless: true, ..Script::default() };
+    for arguments in [&["run", "web"][..], &["run", "-d", "web"]] {
+        let fake = Fake::start(script());
+        let mut command = fake.hypercore();
+        let child =
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = child.spawn().unwrap();
+        let asked =
+            |part: &str| until(|| fake.calls().iter().any(|call| call.starts_with(part)).then_some(()));
+        asked("progress").expect("the start is watched");
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        let ended = collect(child).expect(130);
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+        asked("remove RemoveRequest").expect("it is removed");
+    }
 }

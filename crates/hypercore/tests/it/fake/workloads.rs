@@ -116,6 +116,13 @@ impl ClusterService for Service {
         call: Request<v1::ProgressRequest>,
     ) -> Result<Response<Self::ProgressStream>, Status> {
         self.note(format!("progress {:?}", call.into_inner()))?;
-        Ok(Response::new(answers(self.script.progress.clone())))
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        for event in self.script.progress.clone() {
+            sender.try_send(Ok(event)).unwrap();
+        }
+        if self.script.is_start_endless {
+            tokio::runtime::Handle::current().spawn(async move { sender.closed().await });
+        }
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
