@@ -109,13 +109,14 @@ pub async fn run(
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    let directory = open_directory(&config)?;
     // Before anything is made that would have to be taken down again: an address that is in use is a common mistake.
     let web = match config.http_listen {
         Some(address) => Some(listen_http(address).await?),
         None => None,
     };
     let supervisor = Supervisor::new();
-    let node = Arc::new(build(&config, &supervisor).await?);
+    let node = Arc::new(build(&config, directory, &supervisor).await?);
     let api = listen_api(&node)?;
     spawn(&node, &supervisor, api, web);
     tracing::info!(node = %node.identity.short(), "ready");
@@ -128,18 +129,25 @@ pub async fn run(
     ended
 }
 
-async fn build(config: &AgentConfig, supervisor: &Supervisor) -> Result<Node, RunError> {
+/// Takes the node's directories, which no other agent can have meanwhile.
+fn open_directory(config: &AgentConfig) -> Result<Directory, RunError> {
+    Directory::open(&config.data_directory, &config.runtime_directory).map_err(|error| match error {
+        DirectoryError::Lock(LockError::Held { .. }) => RunError::InUse(error.into()),
+        _ => RunError::Directory(error.into()),
+    })
+}
+
+async fn build(
+    config: &AgentConfig,
+    directory: Directory,
+    supervisor: &Supervisor,
+) -> Result<Node, RunError> {
     let bad = |error: &dyn std::error::Error| RunError::NetworkSettings(error.to_string());
     let bridge = BridgeName::from_str(&config.bridge).map_err(|error| bad(&error))?;
     let subnet = Ipv4Cidr::from_str(&config.cidr).map_err(|error| bad(&error))?;
     let workload_subnet = WorkloadSubnet::try_from(subnet).map_err(|error| bad(&error))?;
     let parent = CgroupParent::new(bridge.as_str()).map_err(|error| bad(&error))?;
 
-    let directory =
-        Directory::open(&config.data_directory, &config.runtime_directory).map_err(|error| match error {
-            DirectoryError::Lock(LockError::Held { .. }) => RunError::InUse(error.into()),
-            _ => RunError::Directory(error.into()),
-        })?;
     let identity = directory.identity().map_err(|error| RunError::Directory(error.into()))?;
     let node_id = identity.node_id();
     let ledger = Ledger::open(&directory, identity, config.fsync, config.in_memory, supervisor)
