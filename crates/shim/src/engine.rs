@@ -16,6 +16,7 @@
 mod accounts;
 mod arguments;
 mod cgroup;
+mod children;
 mod create;
 mod delete;
 mod exec;
@@ -25,6 +26,7 @@ mod launcher;
 mod program;
 mod report_fd;
 mod seccomp;
+mod signals;
 mod stage;
 mod verdict;
 

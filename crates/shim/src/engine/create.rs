@@ -6,17 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use libcontainer::{
-    container::{Container as Made, builder::ContainerBuilder},
-    error::LibcontainerError,
-    oci_spec::runtime::{LinuxResources, Spec},
-    syscall::syscall::SyscallType,
-};
-use nix::{
-    errno::Errno,
-    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
-};
-
 use super::{
     Container,
     cgroup::Cgroup,
@@ -25,6 +14,12 @@ use super::{
     stage::{self, Stage},
 };
 use crate::report::{Failure, FailureCode};
+use libcontainer::{
+    container::{Container as Made, builder::ContainerBuilder},
+    error::LibcontainerError,
+    oci_spec::runtime::{LinuxResources, Spec},
+    syscall::syscall::SyscallType,
+};
 
 /// A container to be made.
 #[derive(Debug)]
@@ -103,7 +98,6 @@ impl<'a> Plan<'a> {
         // First the cgroup: as long as a process of it lives, it may write into the state directory.
         let cgroup = self.cgroup.remove().map_err(|error| super::chain(&error));
         let state = delete::delete(self.container).map_err(|error| super::chain(&error));
-        reap();
         for left in [cgroup, state].into_iter().filter_map(Result::err) {
             failure.message.push_str("; afterwards: ");
             failure.message.push_str(&left);
@@ -121,15 +115,5 @@ impl Container {
     /// Where [`Self::write_config`] keeps it.
     pub(super) fn config_path(&self) -> PathBuf {
         self.directory().join("config.json")
-    }
-}
-
-/// Takes the exit statuses of children that ended, so that no zombie goes to the shim unannounced.
-fn reap() {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-            Ok(_) | Err(_) => {}
-        }
     }
 }

@@ -4,7 +4,9 @@
 
 use libcontainer::error::LibcontainerError;
 
-use super::{cgroup::Cgroup, engine_failure, fork, launcher::Launcher, seccomp, stage::Stage, verdict};
+use super::{
+    cgroup::Cgroup, children, engine_failure, fork, launcher::Launcher, seccomp, stage::Stage, verdict,
+};
 use crate::report::{Failure, FailureCode, Report};
 
 /// Lets `build` make a process in `cgroup`, on `stage`.
@@ -25,6 +27,9 @@ pub(super) fn run(
             built.map_err(|error| engine_failure("the container can't be entered", &error))
         });
         let is_ok = outcome.is_ok();
+        if !is_ok {
+            children::end();
+        }
         launcher.tell(outcome.map_or_else(Report::Error, Report::Pid));
         is_ok
     };

@@ -3,9 +3,9 @@
 //! It refuses to start anything without the filter.
 
 use std::{
-    os::unix::process::CommandExt,
+    ffi::CString,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, OnceLock},
 };
 
@@ -13,10 +13,10 @@ use libcontainer::{
     oci_spec::runtime::{Box as ConsoleSize, Process, Spec},
     workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError},
 };
-use nix::errno::Errno;
+use nix::unistd::execve;
 use seccompiler::BpfProgram;
 
-use super::{engine_failure, program, verdict};
+use super::{engine_failure, program, signals, verdict};
 use crate::{
     report::{Failure, FailureCode, Report},
     terminal::TerminalSize,
@@ -59,16 +59,11 @@ impl Launcher {
         }
         let argv = process.args().as_deref().unwrap_or_default();
         let env = process.env().as_deref().unwrap_or_default();
-        // Command::exec also restores what the Rust runtime and the shim changed: SIGPIPE and the signal mask.
-        let error = Command::new(file)
-            .arg0(argv.first().map_or("", String::as_str))
-            .args(argv.iter().skip(1))
-            .env_clear()
-            .envs(env.iter().filter_map(|entry| entry.split_once('=')))
-            .exec();
-        match error.raw_os_error() {
-            Some(errno) => program::refused(file, Errno::from_raw(errno)),
-            None => engine_failure("the program can't be executed", &error),
+        signals::reset();
+        // Not execvp, which would give a text without `#!` to a shell.
+        match execve(&c_string(file.as_os_str().as_bytes()), &c_strings(argv), &c_strings(env)) {
+            Err(errno) => program::refused(file, errno),
+            Ok(never) => match never {},
         }
     }
 }
@@ -103,6 +98,16 @@ impl Executor for Launcher {
         };
         Err(ExecutorError::Other(self.fail(failure)))
     }
+}
+
+fn c_strings(texts: &[String]) -> Vec<CString> {
+    texts.iter().map(|text| c_string(text.as_bytes())).collect()
+}
+
+/// The text up to its first NUL, which specs are checked not to have.
+fn c_string(bytes: &[u8]) -> CString {
+    let text: Vec<u8> = bytes.iter().copied().take_while(|&byte| byte != 0).collect();
+    CString::new(text).unwrap_or_default()
 }
 
 fn terminal_size(size: &ConsoleSize) -> TerminalSize {

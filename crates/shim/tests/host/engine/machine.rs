@@ -2,6 +2,7 @@
 //! Everything is made below one temporary directory and one cgroup, and removed again when dropped.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{BufRead, BufReader, Read},
     os::{fd::AsRawFd, fd::OwnedFd, unix::fs::symlink},
@@ -117,6 +118,11 @@ impl Machine {
     /// As [`Self::create`], with a console socket.
     pub(crate) fn create_with(&self, console_socket: Option<&Path>) -> Result<Started, Failure> {
         self.prepare().unwrap();
+        self.create_prepared(console_socket)
+    }
+
+    /// Starts the container of a bundle that is prepared already.
+    pub(crate) fn create_prepared(&self, console_socket: Option<&Path>) -> Result<Started, Failure> {
         let bundle = self.bundle();
         self.engine("create", &["--bundle", bundle.to_str().unwrap()], console_socket)
     }
@@ -147,6 +153,25 @@ impl Machine {
     pub(crate) fn delete(&self) {
         let output = self.command("delete").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Whether the engine's state and all cgroups are gone.
+    pub(crate) fn assert_nothing_left(&self) {
+        assert!(!self.root().join(self.id.to_string()).exists());
+        let path = self.cgroups.path_of(self.id);
+        for mount in fs::read_dir("/sys/fs/cgroup").unwrap() {
+            let directory = PathBuf::from(format!("{}{path}", mount.unwrap().path().display()));
+            assert!(!directory.exists(), "{}", directory.display());
+        }
+        assert!(!Path::new(&format!("/sys/fs/cgroup{path}")).exists());
+    }
+
+    /// The names in the container's state directory.
+    pub(crate) fn state_files(&self) -> Vec<OsString> {
+        let entries = fs::read_dir(self.root().join(self.id.to_string())).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
     }
 
     fn command(&self, action: &str) -> Command {

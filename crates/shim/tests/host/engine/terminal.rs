@@ -1,0 +1,98 @@
+//! Terminals: the first process and later ones get one each, and its master comes over the console socket.
+
+use std::{
+    fs::File,
+    io::{IoSliceMut, Read, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+};
+
+use hypercore_fixtures::skip_without_root;
+use hypercore_shim::terminal::TerminalSize;
+use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
+};
+
+use super::{Machine, machine::request};
+
+/// The master that was sent to `listener`.
+#[allow(unsafe_code, reason = "a received descriptor has no owner yet")]
+fn master(listener: &UnixListener) -> File {
+    let (stream, _) = listener.accept().unwrap();
+    let mut text = [0; 64];
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let mut space = cmsg_space!([i32; 1]);
+    let message =
+        recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
+    let descriptor = message.cmsgs().unwrap().find_map(|message| match message {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    // SAFETY: the kernel just made it for this process, and nothing else knows its number.
+    File::from(unsafe { OwnedFd::from_raw_fd(descriptor.unwrap()) })
+}
+
+/// All that is written to the terminal until nobody has it open any more.
+fn read_all(mut master: File) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    // The end of a terminal is EIO.
+    while let Ok(len @ 1..) = master.read(&mut buffer) {
+        text.extend_from_slice(&buffer[..len]);
+    }
+    String::from_utf8(text).unwrap().replace('\r', "")
+}
+
+#[test]
+fn the_first_process_gets_a_terminal() {
+    if skip_without_root("the_first_process_gets_a_terminal") {
+        return;
+    }
+    let mut machine = Machine::shell("tty; test -t 0 && test -t 2 && echo $TERM; read line; echo got $line");
+    machine.spec.tty = true;
+    let socket = machine.bundle().join("console.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let started = machine.create_with(Some(&socket)).unwrap();
+    let mut master = master(&listener);
+    master.write_all(b"hello\n").unwrap();
+    let text = read_all(master);
+    // The terminal's own echo comes first: the line was typed before anybody read it.
+    assert_eq!(text, "hello\n/dev/pts/0\nxterm\ngot hello\n");
+    assert_eq!(started.wait().code, 0);
+    machine.delete();
+}
+
+#[test]
+fn an_exec_gets_a_terminal_of_the_right_size() {
+    if skip_without_root("an_exec_gets_a_terminal_of_the_right_size") {
+        return;
+    }
+    let machine = Machine::shell("sleep 100");
+    let started = machine.create().unwrap();
+    let before = machine.state_files();
+    let socket = machine.bundle().join("console.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut ask = request(&["sh", "-c", "tty; stty size; echo $TERM"]);
+    ask.tty = true;
+    ask.size = Some(TerminalSize { rows: 33, columns: 121 });
+    let exec = machine.exec_request(&ask, Some(&socket)).unwrap();
+    assert_eq!(read_all(master(&listener)), "/dev/pts/0\n33 121\nxterm\n");
+    assert_eq!(exec.wait().code, 0);
+    assert_eq!(machine.state_files(), before);
+    machine.delete();
+    started.wait();
+}
+
+#[test]
+fn a_terminal_without_a_socket_is_refused() {
+    if skip_without_root("a_terminal_without_a_socket_is_refused") {
+        return;
+    }
+    let mut machine = Machine::shell("true");
+    machine.spec.tty = true;
+    assert!(machine.create().is_err());
+    machine.assert_nothing_left();
+}
