@@ -150,3 +150,62 @@ fn mount(destination: &str, typ: &str, source: &Path, options: &[&str]) -> Mount
         .set_options(Some(options.iter().map(|&option| option.to_owned()).collect()));
     mount
 }
+
+#[cfg(test)]
+mod tests {
+    use hypercore_model::WorkloadSpec;
+    use oci_spec::image::ImageConfiguration;
+
+    use super::*;
+
+    fn spec_of(directory: &Path, netns: Option<&Path>) -> Spec {
+        let request = BundleRequest {
+            id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".parse().unwrap(),
+            spec: &WorkloadSpec::of_image("web:1".parse().unwrap()),
+            image: &ImageConfiguration::default(),
+            layers: &[],
+            directory,
+            netns,
+            cgroup_path: "/hypercore-a/x",
+            resources: serde_json::from_str(r#"{"pids":{"limit":7}}"#).unwrap(),
+        };
+        spec(&request, Process::default())
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_shared() {
+        let spec = spec_of(Path::new("/nowhere"), Some(Path::new("/run/netns/x")));
+        let linux = spec.linux().as_ref().unwrap();
+        let namespaces = linux.namespaces().as_ref().unwrap();
+        assert_eq!(namespaces.len(), 6);
+        for namespace in namespaces {
+            let is_network = namespace.typ() == LinuxNamespaceType::Network;
+            let expected = is_network.then_some(Path::new("/run/netns/x"));
+            assert_eq!(namespace.path().as_deref(), expected, "{namespace:?}");
+        }
+        assert_eq!(linux.cgroups_path().as_deref(), Some(Path::new("/hypercore-a/x")));
+        assert_eq!(spec.hostname().as_deref(), Some("1b4e28ba-2fa"));
+    }
+
+    #[test]
+    fn devices_are_denied_and_limits_passed_on() {
+        let spec = spec_of(Path::new("/nowhere"), None);
+        let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+        assert_eq!(resources.pids().unwrap().limit(), 7);
+        let devices = resources.devices().clone().unwrap();
+        assert_eq!(devices.len(), 1);
+        assert!(!devices[0].allow() && devices[0].access().as_deref() == Some("rwm"));
+    }
+
+    #[test]
+    fn only_hosts_files_that_are_there_are_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("hosts"), "").unwrap();
+        let spec = spec_of(directory.path(), None);
+        let mounts = spec.mounts().as_ref().unwrap();
+        let bound: Vec<_> = mounts.iter().filter(|mount| mount.typ().as_deref() == Some("bind")).collect();
+        assert_eq!(bound.len(), 1);
+        assert_eq!(bound[0].destination(), Path::new("/etc/hosts"));
+        assert_eq!(bound[0].source().as_deref(), Some(directory.path().join("hosts").as_path()));
+    }
+}

@@ -1,5 +1,6 @@
-//! What needs root and the real kernel: networks, cgroups and images. Each test says so and returns when it isn't root.
+//! What needs root and the real kernel: bundles, networks, cgroups and images. Each test says so and returns when it isn't root.
 
+mod bundle;
 mod cgroup;
 mod images;
 mod network;
