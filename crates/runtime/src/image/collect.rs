@@ -122,3 +122,35 @@ fn take_away(
     }
     Ok(garbage)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pinned_content_outlives_a_collection_but_not_its_last_pin() {
+        let place = tempfile::tempdir().unwrap();
+        let layout = Layout::open(place.path()).unwrap();
+        let [blob, layer, garbage] = [1, 2, 3].map(|byte| Digest::from_sha256([byte; 32]));
+        fs::write(layout.blob(&blob), "blob").unwrap();
+        fs::create_dir(layout.layer(&layer)).unwrap();
+        fs::write(layout.blob(&garbage), vec![1; 10_000]).unwrap();
+        fs::write(layout.blobs().join("not a digest"), "").unwrap();
+
+        let pins = Pins::default();
+        let mut first = pins.pin([blob].into_iter());
+        first.add([layer].into_iter());
+        let second = pins.pin([blob].into_iter());
+        let collect = || collect(&layout, &pins, BTreeSet::new).unwrap();
+        assert!(collect() >= 10_000);
+        let present = || [layout.blob(&blob), layout.layer(&layer)].map(|path| path.exists());
+        assert_eq!(present(), [true, true]);
+        drop(first);
+        collect();
+        assert_eq!(present(), [true, false]);
+        drop(second);
+        collect();
+        assert_eq!(present(), [false, false]);
+        assert_eq!(fs::read_dir(layout.blobs()).unwrap().count(), 0);
+    }
+}

@@ -92,6 +92,12 @@ pub enum ContentError {
     /// An index within an index within an index: honest images nest once.
     #[error("its indexes are nested too deeply")]
     TooDeep,
+    /// A file name that leads out of the archive.
+    #[error("it names a file `{name}`")]
+    FileName {
+        /// The name.
+        name: String,
+    },
     /// A blob came out longer than its descriptor says.
     #[error("blob {blob} is longer than the {expected_bytes} bytes that were announced")]
     TooLong {

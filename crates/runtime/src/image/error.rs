@@ -215,8 +215,8 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
-    /// Neither an OCI layout directory nor an oci-archive.
-    #[error("{path} is not an OCI image: {why}")]
+    /// Neither an OCI layout directory nor an oci-archive or docker-archive.
+    #[error("{path} is not an image: {why}")]
     NotAnImage {
         /// What was to be imported.
         path: PathBuf,
@@ -249,7 +249,7 @@ impl ImportError {
         match self {
             Self::Unreadable { .. } => "check the path: the node reads it, on its own machine".to_owned(),
             Self::NotAnImage { .. } => {
-                "give an OCI layout directory or an oci-archive, such as `skopeo copy … oci-archive:FILE` makes".to_owned()
+                "give an OCI layout directory, an oci-archive or what `docker save` writes".to_owned()
             }
             Self::Reference { .. } => "give it a name with --as NAME:TAG".to_owned(),
             Self::Transfer { cause, .. } => cause.local_hint(),

@@ -1,37 +1,60 @@
-//! Imports images from an OCI image layout: finds the images and their names in its index, and brings them in.
+//! Imports images from files: finds out what they are and how they are named, and brings them in.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hypercore_model::{Digest, ImageReference};
-use oci_spec::image::{Descriptor, ImageIndex};
+use oci_spec::image::Descriptor;
 
 use super::{
     Image, ImageStore, ImportError, TransferError,
     blocking::blocking,
-    content::{ContentError, Document, Manifest, choose_platform, json},
-    download::digest_of,
-    oci_layout::{NoLayout, OciLayout, blob_name},
+    content::{Blob, Manifest},
+    download::{BlobSource, BlobStream},
+    files::{ImageFiles, NoFiles},
 };
 
-/// Annotation with an image's name or tag (OCI image spec, annotations.md).
-const NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
-/// Annotation with an image's full name, which docker and containerd write beside the tag.
-const FULL_NAME_ANNOTATION: &str = "io.containerd.image.name";
-/// Indexes that may lead to one another before a manifest comes.
-const INDEX_DEPTH_MAX: usize = 3;
-/// Most images of one layout.
+mod docker;
+mod oci;
+
+/// Most images of one directory or archive.
 const IMAGES_COUNT_MAX: usize = 1000;
 
-/// Images of an index that share a name: one per platform.
-struct Named<'a> {
-    reference: ImageReference,
-    entries: Vec<&'a Descriptor>,
+/// An image that was found, and not read yet.
+struct Found {
+    /// What it is called in its index.
+    name: Option<String>,
+    content: Content,
+}
+
+/// Where an image's manifest is to come from.
+enum Content {
+    /// Entries of an index, one per platform.
+    Oci(Vec<Descriptor>),
+    /// What docker tells in place of a manifest.
+    Docker(Arc<docker::Entry>),
+}
+
+/// A manifest, and where its blobs are.
+struct Opened {
+    digest: Digest,
+    document: Vec<u8>,
+    manifest: Manifest,
+    blobs: Blobs,
+}
+
+/// The blobs of one image among the files.
+struct Blobs {
+    files: ImageFiles,
+    /// Files that are not named by their digest.
+    names: Vec<(Digest, String)>,
 }
 
 impl ImageStore {
-    /// Brings all images of an OCI layout directory or oci-archive into the store, under the names in their
-    /// `org.opencontainers.image.ref.name` annotations, or its single image under `rename`. Images before one that
-    /// fails are kept.
+    /// Brings all images of an OCI layout directory, oci-archive or docker-archive into the store, under the names that
+    /// are written there, or its single image under `rename`. Images before one that fails are kept.
     ///
     /// # Errors
     /// [`ImportError`], which names the path.
@@ -41,74 +64,73 @@ impl ImageStore {
         rename: Option<&ImageReference>,
     ) -> Result<Vec<Image>, ImportError> {
         let transfer = |cause| ImportError::Transfer { path: path.to_owned(), cause };
-        let layout = {
-            let path = path.to_owned();
-            blocking(move || Ok(OciLayout::open(&path))).await.map_err(transfer)?
-        };
-        let layout = layout.map_err(|error| match error {
-            NoLayout::Unreadable(source) => ImportError::Unreadable { path: path.to_owned(), source },
-            NoLayout::Other(why) => ImportError::NotAnImage { path: path.to_owned(), why },
-        })?;
-        let index = read(&layout, "its index", "index.json".to_owned()).await.map_err(transfer)?;
-        let index: ImageIndex =
-            json("its index", &index).map_err(TransferError::Malformed).map_err(transfer)?;
-        let named = name_images(index.manifests(), rename)
+        let place = path.to_owned();
+        let (files, found) = blocking(move || Ok(find(place))).await.map_err(transfer)??;
+        let named = name_images(found, rename)
             .map_err(|why| ImportError::Reference { path: path.to_owned(), why })?;
         let mut images = Vec::new();
-        for image in named {
-            images.push(self.import_image(&layout, &image).await.map_err(transfer)?);
+        for (reference, content) in named {
+            images.push(self.import_image(&files, content, &reference).await.map_err(transfer)?);
         }
         Ok(images)
     }
 
-    async fn import_image(&self, layout: &OciLayout, image: &Named<'_>) -> Result<Image, TransferError> {
-        let (digest, document, manifest) =
-            resolve(layout, choose_platform(image.entries.iter().copied())?).await?;
-        let _pinned = self.inner.ingest.run(layout, digest, &document, &manifest, &|_| {}).await?;
-        self.put_name(&image.reference, digest).await
+    async fn import_image(
+        &self,
+        files: &ImageFiles,
+        content: Content,
+        reference: &ImageReference,
+    ) -> Result<Image, TransferError> {
+        let files = files.clone();
+        let opened = blocking(move || match content {
+            Content::Oci(entries) => oci::open(files, &entries),
+            Content::Docker(entry) => docker::open(files, &entry),
+        });
+        let Opened { digest, document, manifest, blobs } = opened.await?;
+        let _pinned = self.inner.ingest.run(&blobs, digest, &document, &manifest, &|_| {}).await?;
+        self.put_name(reference, digest).await
     }
 }
 
-/// Follows indexes to the manifest for this machine.
-async fn resolve(layout: &OciLayout, first: Digest) -> Result<(Digest, Vec<u8>, Manifest), TransferError> {
-    let mut expected = first;
-    for _ in 0..INDEX_DEPTH_MAX {
-        let document = read(layout, "its manifest", blob_name(&expected)).await?;
-        let actual = digest_of(&document);
-        if actual != expected {
-            return Err(TransferError::DigestMismatch { expected, actual });
-        }
-        match Document::parse(&document).map_err(TransferError::Malformed)? {
-            Document::Manifest(manifest) => return Ok((actual, document, manifest)),
-            Document::Index(entries) => expected = choose_platform(entries.iter())?,
-        }
+impl BlobSource for Blobs {
+    async fn open(&self, blob: &Blob, from_bytes: u64) -> Result<BlobStream, TransferError> {
+        let named = self.names.iter().find(|(digest, _)| *digest == blob.digest);
+        let name = named.map_or_else(|| oci::blob_name(&blob.digest), |(_, name)| name.clone());
+        self.files.stream(name, from_bytes).await
     }
-    Err(TransferError::Malformed(ContentError::TooDeep))
 }
 
-async fn read(layout: &OciLayout, what: &'static str, name: String) -> Result<Vec<u8>, TransferError> {
-    let layout = layout.clone();
-    blocking(move || layout.read(what, &name)).await
+/// Looks what there is. Newer docker writes both kinds of index; the OCI one says more. Blocks.
+fn find(path: PathBuf) -> Result<(ImageFiles, Vec<Found>), ImportError> {
+    let files = match ImageFiles::open(&path) {
+        Ok(files) => files,
+        Err(NoFiles::Unreadable(source)) => return Err(ImportError::Unreadable { path, source }),
+        Err(NoFiles::Other(why)) => return Err(ImportError::NotAnImage { path, why }),
+    };
+    let has = |name| files.has(name).map_err(|source| ImportError::Unreadable { path: path.clone(), source });
+    let found = if has("oci-layout")? {
+        oci::find(&files)
+    } else if has("manifest.json")? {
+        docker::find(&files)
+    } else {
+        let why = "there is neither `oci-layout` nor `manifest.json` in it".to_owned();
+        return Err(ImportError::NotAnImage { path, why });
+    };
+    match found {
+        Ok(found) => Ok((files, found)),
+        Err(cause) => Err(ImportError::Transfer { path, cause }),
+    }
 }
 
-/// Groups the entries of an index by name.
+/// Gives each image the name it gets.
 ///
 /// # Errors
 /// What can't be named, as a sentence.
-fn name_images<'a>(
-    entries: &'a [Descriptor],
+fn name_images(
+    found: Vec<Found>,
     rename: Option<&ImageReference>,
-) -> Result<Vec<Named<'a>>, String> {
-    let mut groups: BTreeMap<Option<&str>, Vec<&Descriptor>> = BTreeMap::new();
-    for entry in entries {
-        let annotations = entry.annotations().as_ref();
-        let annotation = |key| annotations.and_then(|all| all.get(key)).map(String::as_str);
-        groups
-            .entry(annotation(FULL_NAME_ANNOTATION).or_else(|| annotation(NAME_ANNOTATION)))
-            .or_default()
-            .push(entry);
-    }
-    let count = groups.len();
+) -> Result<Vec<(ImageReference, Content)>, String> {
+    let count = found.len();
     if count == 0 {
         return Err("it has no images".to_owned());
     }
@@ -118,13 +140,13 @@ fn name_images<'a>(
     if rename.is_some() && count > 1 {
         return Err(format!("one name was given for its {count} images"));
     }
-    let name = |(name, entries): (Option<&str>, _)| {
-        let reference = match (rename, name) {
-            (Some(rename), _) => rename.clone(),
-            (None, Some(name)) => name.parse().map_err(|error| format!("its name is not usable: {error}"))?,
-            (None, None) => return Err("it has an image without a name".to_owned()),
-        };
-        Ok(Named { reference, entries })
+    let name = |Found { name, content }| match (rename, name) {
+        (Some(rename), _) => Ok((rename.clone(), content)),
+        (None, Some(name)) => {
+            let parsed = name.parse().map_err(|error| format!("its name is not usable: {error}"))?;
+            Ok((parsed, content))
+        }
+        (None, None) => Err("it has an image without a name".to_owned()),
     };
-    groups.into_iter().map(name).collect()
+    found.into_iter().map(name).collect()
 }

@@ -1,8 +1,8 @@
-//! Imports from OCI layouts: directories and archives.
+//! Imports from OCI layouts and docker-archives, as directories and as files.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-use hypercore_fixtures::{ImageBuilder, OciImage, skip_without_root};
+use hypercore_fixtures::{ImageBuilder, Layer, OciImage, skip_without_root};
 use hypercore_runtime::image::{ImportError, TransferError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,6 +54,38 @@ async fn several_images_come_under_their_names_and_platforms() {
 
     let error = store.images.import(layout.path(), Some(&parsed("both:1"))).await.unwrap_err();
     assert!(matches!(error, ImportError::Reference { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_archives_bring_an_image_under_all_its_names() {
+    if skip_without_root("docker_archives_bring_an_image_under_all_its_names") {
+        return;
+    }
+    let (store, place) = (Store::new(), tempfile::tempdir().unwrap());
+    let made = two_layers();
+    let path = write_docker_archive(
+        &place,
+        &made,
+        &["1/layer.tar", "2/layer.tar"],
+        json!(["app:1", "team/app:latest"]),
+    );
+    let images = store.images.import(&path, None).await.unwrap();
+    let names: Vec<_> = images.iter().map(|image| image.reference.familiar()).collect();
+    assert_eq!(names, ["app:1", "team/app:latest"]);
+    assert_eq!(images[0].digest, images[1].digest);
+    assert_eq!(read(&images[0].layers[0].join("etc/motd")), "hello");
+    assert_eq!(store.reopened().list().len(), 2);
+
+    for layers in [&["../outside", "2/layer.tar"][..], &["1/layer.tar"]] {
+        let path = write_docker_archive(&place, &made, layers, json!(["x"]));
+        let error = store.images.import(&path, None).await.unwrap_err();
+        let ImportError::Transfer { cause: TransferError::Malformed(_), .. } = error else {
+            panic!("{error:?}")
+        };
+    }
+    let path = write_docker_archive(&place, &made, &["1/layer.tar"], Value::Null);
+    let nameless = store.images.import(&path, None).await.unwrap_err();
+    assert!(matches!(nameless, ImportError::Reference { .. }), "{nameless:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,6 +159,20 @@ async fn what_is_no_image_is_said_so() {
     }
     let error = store.images.import(&place.path().join("missing"), None).await.unwrap_err();
     assert!(matches!(error, ImportError::Unreadable { .. }), "{error:?}");
+}
+
+/// An image as older docker saves it, which says that its layers are those.
+fn write_docker_archive(place: &TempDir, image: &OciImage, layers: &[&str], tags: Value) -> PathBuf {
+    let mut archive = Layer::new();
+    archive.file("config.json", 0o644, &image.config.bytes);
+    for (number, layer) in (1..).zip(&image.layers) {
+        archive.file(&format!("{number}/layer.tar"), 0o644, &layer.bytes);
+    }
+    let index = json!([{ "Config": "config.json", "RepoTags": tags, "Layers": layers }]);
+    archive.file("manifest.json", 0o644, index.to_string().as_bytes());
+    let path = place.path().join("saved.tar");
+    fs::write(&path, archive.into_bytes()).unwrap();
+    path
 }
 
 /// A layout with these images, each with a name and an architecture other than its own.
