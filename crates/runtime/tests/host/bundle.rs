@@ -1,6 +1,8 @@
 //! Bundles on the real kernel: overlays of many and oddly named layers, repeated and interrupted preparation, and
 //! images that try to lead out of their rootfs.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
