@@ -1,11 +1,20 @@
 //! `cargo xtask test`: installs what the tests need, builds, and runs all of them.
 //!
-//! It refuses to skip silently: without root, the tests that need it say that they were skipped.
+//! It refuses to skip silently: without root, the tests that need it say that they were skipped. And it refuses tests
+//! that leave a process, mount, network namespace, link, nft table or cgroup behind.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hypercore_fixtures::Leftovers;
 use hypercore_fixtures::host::SKIPPED_FILE;
 
 use crate::{install, shell};
+
+/// What our programs are called, and how the names of our network interfaces begin.
+const OURS: [&str; 2] = ["hypercore", "link hc"];
+/// How long the kernel may take to clear away what nobody uses any more.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Runs all tests; `arguments` go to nextest.
 ///
@@ -23,9 +32,18 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let skipped = directory.path().join("skipped");
     let mut nextest = shell::cargo();
     nextest.args(["nextest", "run", "--workspace", "--locked"]).args(arguments).env(SKIPPED_FILE, &skipped);
+    let before = Leftovers::naming(&OURS);
     let result = shell::run(&mut nextest);
     report_skipped(&std::fs::read_to_string(&skipped).unwrap_or_default());
-    result
+    result.and_then(|()| nothing_left(&before))
+}
+
+/// What tests that passed one by one may still have left on the machine together.
+fn nothing_left(before: &Leftovers) -> Result<()> {
+    let left = before.wait_for_none_new(SETTLE);
+    left.iter().for_each(|one| eprintln!("left behind: {one}"));
+    ensure!(left.is_empty(), "the tests left {} things behind", left.len());
+    Ok(())
 }
 
 /// nextest counts a test that returned early as passed and hides what it said: here it is said again.
