@@ -11,8 +11,8 @@ use hypercore_fixtures::host::SKIPPED_FILE;
 
 use crate::{install, shell};
 
-/// What our programs are called, and how the names of our network interfaces begin.
-const OURS: [&str; 2] = ["hypercore", "link hc"];
+/// What our programs are called, how the names of our network interfaces begin, and where tests mount.
+const OURS: [&str; 3] = ["hypercore", "link hc", "mount /tmp"];
 /// How long the kernel may take to clear away what nobody uses any more.
 const SETTLE: Duration = Duration::from_secs(10);
 
