@@ -15,8 +15,8 @@
 //!
 //! It decides nothing: when to pull and what is in use are the caller's knowledge. One process opens a store at a time.
 //!
-//! Reading order: `ImageStore` here, then `pull` and `import` (two ways in), `ingest` (what they share), `blobs`,
-//! `unpack` with `archive` and `tree`, `references`, `collect`.
+//! Reading order: `ImageStore` here, then `pull` and `import` (two ways in), `ingest` (what they share), `download`,
+//! `unpack` with `archive` and `unpack::tree`, `references`, `collect`.
 
 use std::{
     collections::BTreeSet,
@@ -44,6 +44,7 @@ mod pull;
 mod references;
 mod registry;
 mod settings;
+mod shown;
 mod unpack;
 
 pub use archive::ArchiveError;

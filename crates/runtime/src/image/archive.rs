@@ -44,7 +44,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Pax(#[from] PaxError),
     /// A kind of member that images don't have.
-    #[error("member type `{}` is not supported", char::from(*.0))]
+    #[error("member type `{}` is not supported", char::from(*.0).escape_default())]
     MemberType(u8),
     /// Sparse files: their real size and content are told in too many ways.
     #[error("sparse members are not supported")]

@@ -5,7 +5,7 @@ use hypercore_model::Digest;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::TransferError;
+use super::{TransferError, shown::shown};
 
 /// Largest index, manifest or configuration, in bytes: what registries must accept by the OCI distribution spec,
 /// "Pushing manifests".
@@ -150,10 +150,7 @@ impl Document {
                 media_type.contains("index") || media_type.contains("list")
             }
             Some(media_type) => {
-                return Err(ContentError::MediaType {
-                    what: "its manifest",
-                    media_type: media_type.to_owned(),
-                });
+                return Err(ContentError::MediaType { what: "its manifest", media_type: shown(media_type) });
             }
         };
         if is_index {
@@ -190,7 +187,7 @@ impl Manifest {
             return Err(TransferError::Malformed(ContentError::LayerCount { layers, diff_ids }));
         }
         if *config.os() != Os::Linux || *config.architecture() != Arch::default() {
-            let available = format!("{}/{}", config.os(), config.architecture());
+            let available = shown(&format!("{}/{}", config.os(), config.architecture()));
             return Err(TransferError::NoPlatform { wanted: wanted_platform(), available });
         }
         Ok((config, diff_ids))
@@ -221,9 +218,11 @@ pub(super) fn choose_platform<'a>(
         let platforms = entries.filter_map(|entry| entry.platform().as_ref());
         let mut available: Vec<_> =
             platforms.map(|platform| format!("{}/{}", platform.os(), platform.architecture())).collect();
+        // What buildkit calls the attestations that it puts beside images.
         available.retain(|platform| platform != "unknown/unknown");
         available.dedup();
-        let available = if available.is_empty() { "nothing".to_owned() } else { available.join(", ") };
+        let available =
+            if available.is_empty() { "no platform at all".to_owned() } else { shown(&available.join(", ")) };
         return Err(TransferError::NoPlatform { wanted: wanted_platform(), available });
     };
     digest("an image of its index", chosen.digest().as_ref()).map_err(TransferError::Malformed)
@@ -243,7 +242,7 @@ fn wanted_platform() -> String {
 }
 
 fn digest(what: &'static str, text: &str) -> Result<Digest, ContentError> {
-    text.parse().map_err(|_| ContentError::DigestAlgorithm { what, digest: text.to_owned() })
+    text.parse().map_err(|_| ContentError::DigestAlgorithm { what, digest: shown(text) })
 }
 
 fn blob(
@@ -254,7 +253,7 @@ fn blob(
 ) -> Result<Blob, ContentError> {
     let media_type = descriptor.media_type().as_ref();
     if !media_types.contains(&media_type) {
-        return Err(ContentError::MediaType { what, media_type: media_type.to_owned() });
+        return Err(ContentError::MediaType { what, media_type: shown(media_type) });
     }
     let size_bytes = descriptor.size();
     if size_bytes > bytes_max {

@@ -25,12 +25,16 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// All places that may have an image, in the order to ask; the last is its own registry.
-    pub(super) fn all(image: &ImageReference, settings: &RegistrySettings) -> Vec<Self> {
+    /// The mirrors that may have an image, in the order to ask.
+    pub(super) fn mirrors(image: &ImageReference, settings: &RegistrySettings) -> Vec<Self> {
         let is_hub = image.registry() == DOCKER_HUB;
-        let mirrors = settings.mirrors.iter().filter(|_| is_hub).map(|mirror| Self::mirror(mirror, settings));
-        let host = if is_hub { DOCKER_HUB_HOST } else { image.registry() };
-        mirrors.chain([Self::new(image.registry(), host, None, settings)]).collect()
+        settings.mirrors.iter().filter(|_| is_hub).map(|mirror| Self::mirror(mirror, settings)).collect()
+    }
+
+    /// The image's own registry.
+    pub(super) fn own(image: &ImageReference, settings: &RegistrySettings) -> Self {
+        let host = if image.registry() == DOCKER_HUB { DOCKER_HUB_HOST } else { image.registry() };
+        Self::new(image.registry(), host, None, settings)
     }
 
     fn mirror(mirror: &str, settings: &RegistrySettings) -> Self {
@@ -65,7 +69,9 @@ mod tests {
     fn asked(image: &str, mirrors: &[&str], insecure: &[&str]) -> Vec<String> {
         let owned = |list: &[&str]| list.iter().map(|&it| it.to_owned()).collect();
         let settings = RegistrySettings { mirrors: owned(mirrors), insecure_registries: owned(insecure) };
-        let endpoints = Endpoint::all(&image.parse().unwrap(), &settings);
+        let image = image.parse().unwrap();
+        let mut endpoints = Endpoint::mirrors(&image, &settings);
+        endpoints.push(Endpoint::own(&image, &settings));
         let show = |it: Endpoint| format!("{}://{}", if it.is_plain { "http" } else { "https" }, it.host);
         endpoints.into_iter().map(show).collect()
     }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hypercore_model::{Digest, ImageReference};
+use hypercore_model::{Digest, ImageReference, image::ImageNameError};
 use oci_spec::image::Descriptor;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     content::{Blob, Manifest},
     download::{BlobSource, BlobStream},
     files::{ImageFiles, NoFiles},
+    shown::shown,
 };
 
 mod docker;
@@ -143,7 +144,9 @@ fn name_images(
     let name = |Found { name, content }| match (rename, name) {
         (Some(rename), _) => Ok((rename.clone(), content)),
         (None, Some(name)) => {
-            let parsed = name.parse().map_err(|error| format!("its name is not usable: {error}"))?;
+            let parsed = name.parse().map_err(|error: ImageNameError| {
+                format!("its name is not usable: {}", shown(&error.to_string()))
+            })?;
             Ok((parsed, content))
         }
         (None, None) => Err("it has an image without a name".to_owned()),

@@ -26,18 +26,24 @@ impl ImageStore {
         settings: &RegistrySettings,
         progress: &(dyn Fn(super::PullProgress) + Send + Sync),
     ) -> Result<Image, PullError> {
-        let mut endpoints = Endpoint::all(reference, settings).into_iter().peekable();
-        while let Some(endpoint) = endpoints.next() {
-            let cause = match self.pull_from(&endpoint, reference, progress).await {
+        let failed = |endpoint: Endpoint, cause| {
+            Err(PullError { image: Box::new(reference.clone()), registry: endpoint.name, cause })
+        };
+        for mirror in Endpoint::mirrors(reference, settings) {
+            match self.pull_from(&mirror, reference, progress).await {
                 Ok(image) => return Ok(image),
-                Err(cause) => cause,
-            };
-            if endpoints.peek().is_none() || cause.is_local() {
-                return Err(PullError { image: Box::new(reference.clone()), registry: endpoint.name, cause });
+                Err(cause) if cause.is_local() => return failed(mirror, cause),
+                Err(cause) => {
+                    let error: &dyn std::error::Error = &cause;
+                    tracing::warn!(image = %reference, mirror = mirror.name, error, "a mirror can't help");
+                }
             }
-            tracing::warn!(image = %reference, mirror = endpoint.name, error = %cause, "a mirror can't help; trying the next");
         }
-        unreachable!("an image's own registry is always among its endpoints")
+        let own = Endpoint::own(reference, settings);
+        match self.pull_from(&own, reference, progress).await {
+            Ok(image) => Ok(image),
+            Err(cause) => failed(own, cause),
+        }
     }
 
     async fn pull_from(

@@ -19,6 +19,7 @@ use super::{
     content::{Blob, ContentError, DOCUMENT_BYTES_MAX, MANIFEST_MEDIA_TYPES},
     download::{BlobSource, BlobStream, digest_of},
     endpoint::Endpoint,
+    shown::shown_bytes,
 };
 
 mod token;
@@ -31,8 +32,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Redirects followed per request: blobs are often kept elsewhere.
 const REDIRECTS_MAX: usize = 5;
-/// Most of a refusal's text that is shown, in characters.
-const MESSAGE_LEN_MAX: usize = 200;
 /// Header that tells the digest of a manifest (OCI distribution spec, "Pulling manifests").
 const DIGEST_HEADER: &str = "docker-content-digest";
 
@@ -67,20 +66,23 @@ impl Clients {
         if let Some(client) = slot.get() {
             return Ok(client.clone());
         }
-        let mut builder = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
-            .user_agent(concat!("hypercore/", env!("CARGO_PKG_VERSION")))
-            .https_only(!endpoint.is_plain);
-        if endpoint.is_plain {
-            // Without roots there is no TLS, and nothing that can be missing on the machine.
-            builder = builder.tls_certs_only([]);
-        }
-        if endpoint.is_loopback {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(TransferError::Unreachable)?;
+        let builder = || {
+            let builder = Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
+                .user_agent(concat!("hypercore/", env!("CARGO_PKG_VERSION")))
+                .https_only(!endpoint.is_plain);
+            if endpoint.is_loopback { builder.no_proxy() } else { builder }
+        };
+        let without_roots = || builder().tls_certs_only([]).build();
+        let client = match endpoint {
+            Endpoint { is_plain: false, .. } => builder().build(),
+            Endpoint { is_loopback: true, .. } => without_roots(),
+            // It may redirect to where TLS is spoken, but works on machines without CA certificates too.
+            Endpoint { .. } => builder().build().or_else(|_| without_roots()),
+        };
+        let client = client.map_err(TransferError::Unreachable)?;
         Ok(slot.get_or_init(|| client).clone())
     }
 }
@@ -198,9 +200,7 @@ async fn expect_success(response: Response) -> Result<Response, TransferError> {
         StatusCode::NOT_FOUND => Err(TransferError::NotFound),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(TransferError::Unauthorized),
         status => {
-            let text = read_bounded("the answer", response).await.unwrap_or_default();
-            let text: String = String::from_utf8_lossy(&text).chars().take(MESSAGE_LEN_MAX).collect();
-            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let text = shown_bytes(&read_bounded("the answer", response).await.unwrap_or_default());
             let message = if text.is_empty() { text } else { format!(": {text}") };
             Err(TransferError::Refused { status: status.as_u16(), message })
         }

@@ -36,6 +36,7 @@ pub use path::PathError;
 use super::{
     archive::{Archive, ArchiveError, Member, MemberKind},
     layout::expect_room,
+    shown::shown_bytes,
 };
 use path::MemberPath;
 use stream::{Metered, StreamTooLong};
@@ -299,7 +300,7 @@ impl Unpacker<'_> {
             // A later member may have replaced the directory; then there is nothing to do.
             let Ok(place) = self.tree.find(&path) else { continue };
             let failed = |source| UnpackError::Write {
-                member: String::from_utf8_lossy(path.as_bytes()).into_owned(),
+                member: shown_bytes(path.as_bytes()),
                 step: "set the time",
                 source,
             };
@@ -313,7 +314,7 @@ impl Unpacker<'_> {
 
 impl Member {
     fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.name).into_owned()
+        shown_bytes(&self.name)
     }
 
     fn refused(&self, why: &'static str) -> UnpackError {

@@ -14,9 +14,10 @@ use sha2::{Digest as _, Sha256};
 use super::{Blobs, Content, Found, Opened};
 use crate::image::{
     TransferError,
-    content::{ContentError, Document, LAYERS_COUNT_MAX, json as parse},
+    content::{Blob, ContentError, LAYERS_COUNT_MAX, Manifest, json as parse},
     download::digest_of,
     files::ImageFiles,
+    shown::shown,
     unpack::path::MemberPath,
 };
 
@@ -55,53 +56,51 @@ pub(super) fn open(files: ImageFiles, entry: &Entry) -> Result<Opened, TransferE
     }
     let config_name = checked(&entry.config)?;
     let config = files.read("its configuration", &config_name)?;
-    let mut names = vec![(digest_of(&config), config_name)];
+    let config_blob = Blob { digest: digest_of(&config), size_bytes: config.len() as u64 };
+    let mut names = vec![(config_blob.digest, config_name)];
     let mut layers = Vec::new();
     for layer in &entry.layers {
         let name = checked(layer)?;
-        let (digest, bytes) = hash(&files, &name)?;
-        layers.push(json!({
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": digest,
-            "size": bytes,
-        }));
-        names.push((digest, name));
+        let layer = hash(&files, &name)?;
+        layers.push(layer);
+        names.push((layer.digest, name));
     }
+    let manifest = Manifest { config: config_blob, layers };
+    let document = write_manifest(&manifest).into_bytes();
+    Ok(Opened { digest: digest_of(&document), document, manifest, blobs: Blobs { files, names } })
+}
+
+fn write_manifest(manifest: &Manifest) -> String {
+    let descriptor = |media_type, blob: &Blob| json!({ "mediaType": media_type, "digest": blob.digest, "size": blob.size_bytes });
+    let layers =
+        manifest.layers.iter().map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar", layer));
     let document = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": names[0].0,
-            "size": config.len(),
-        },
-        "layers": layers,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &manifest.config),
+        "layers": layers.collect::<Vec<_>>(),
     });
-    let document = document.to_string().into_bytes();
-    let Document::Manifest(manifest) = Document::parse(&document).map_err(TransferError::Malformed)? else {
-        unreachable!("the media type of a manifest was just written into it");
-    };
-    Ok(Opened { digest: digest_of(&document), document, manifest, blobs: Blobs { files, names } })
+    document.to_string()
 }
 
 /// A file's name, which must not lead out of the directory that the files are in.
 fn checked(name: &str) -> Result<String, TransferError> {
     match MemberPath::parse(name.as_bytes()) {
         Ok(path) if path.as_bytes() == name.as_bytes() => Ok(name.to_owned()),
-        _ => Err(TransferError::Malformed(ContentError::FileName { name: name.to_owned() })),
+        _ => Err(TransferError::Malformed(ContentError::FileName { name: shown(name) })),
     }
 }
 
-fn hash(files: &ImageFiles, name: &str) -> Result<(Digest, u64), TransferError> {
+fn hash(files: &ImageFiles, name: &str) -> Result<Blob, TransferError> {
     let read = || {
         let mut file = files.open_file(name)?;
-        let (mut hasher, mut buffer, mut bytes) = (Sha256::new(), vec![0; BUFFER_BYTES], 0);
+        let (mut hasher, mut buffer, mut size_bytes) = (Sha256::new(), vec![0; BUFFER_BYTES], 0);
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok((Digest::from_sha256(hasher.finalize().into()), bytes)),
+                0 => return Ok(Blob { digest: Digest::from_sha256(hasher.finalize().into()), size_bytes }),
                 read => {
                     hasher.update(&buffer[..read]);
-                    bytes += read as u64;
+                    size_bytes += read as u64;
                 }
             }
         }

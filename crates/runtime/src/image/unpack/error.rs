@@ -25,7 +25,7 @@ pub enum UnpackError {
     /// A member's name is refused.
     #[error("member `{member}` is refused")]
     Name {
-        /// The name as it is in the archive.
+        /// Its name, made fit to be shown.
         member: String,
         /// Why it is refused.
         #[source]

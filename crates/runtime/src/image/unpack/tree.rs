@@ -77,7 +77,7 @@ impl Tree {
             resolved => Rc::new(resolved?),
         };
         // Links can lead deeper than names can: what is here must stay removable, and removing recurses.
-        if real_depth(&directory)? - self.root_depth > DEPTH_MAX {
+        if real_depth(&directory)?.saturating_sub(self.root_depth) > DEPTH_MAX {
             return Err(Errno::ENAMETOOLONG.into());
         }
         self.last = Some((path.to_vec(), Rc::clone(&directory)));

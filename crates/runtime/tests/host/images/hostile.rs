@@ -113,7 +113,8 @@ async fn floods_are_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_manifests_are_refused() {
     let image = two_layers();
-    let changes: [(&str, fn(&mut Value)); 9] = [
+    type Change = (&'static str, fn(&mut Value));
+    let changes: [Change; 9] = [
         ("layers and diff_ids differ", |it| drop(it["layers"].as_array_mut().unwrap().pop())),
         ("no layers", |it| it["layers"] = json!([])),
         ("an artifact", |it| it["config"]["mediaType"] = json!("application/x")),
