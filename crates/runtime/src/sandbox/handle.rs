@@ -53,12 +53,17 @@ impl Sandbox {
     ) -> Result<Self, RequestError> {
         match link.request(Describe {}.into()).await? {
             Message::State(state) if state.id.parse() == Ok(id) => {
-                Ok(Self(Arc::new(Inner { id, socket, directory, state })))
+                Ok(Self::described(id, socket, directory, state))
             }
             Message::State(state) => Err(RequestError::Foreign { expected: id, found: state.id }),
             Message::Error(fault) => Err(RequestError::Refused(fault)),
             other => Err(RequestError::Link(LinkError::Unexpected(other.number()))),
         }
+    }
+
+    /// A sandbox that is known to hold this.
+    pub(super) fn described(id: WorkloadId, socket: PathBuf, directory: PathBuf, state: State) -> Self {
+        Self(Arc::new(Inner { id, socket, directory, state }))
     }
 
     /// The workload's id.

@@ -12,12 +12,13 @@ use std::{
 };
 
 use hypercore_model::{Attempt, WorkloadId};
+use hypercore_wire::{ErrorCode, message::State};
 use tokio::{net::UnixStream, process::Command};
 
 use super::{
     Sandbox, Sandboxes,
     error::{LaunchError, RequestError},
-    handle::remove_exit_record,
+    handle::{read_exit_record, remove_exit_record},
     link::{Link, LinkError},
     socket,
 };
@@ -82,7 +83,31 @@ pub(super) async fn launch(sandboxes: &Sandboxes, request: LaunchRequest) -> Res
             }
         })
     });
-    launched.await.unwrap_or(Err(LaunchError::Silent))
+    match launched.await.unwrap_or(Err(LaunchError::Silent)) {
+        Err(error) => ended_already(sandboxes, &request, &error).ok_or(error),
+        launched => launched,
+    }
+}
+
+/// The sandbox of a workload that was over before its shim could be asked what it holds, as short commands are: the
+/// shim is gone or has nothing to describe, but it left a record, and any record of an earlier attempt was removed.
+fn ended_already(sandboxes: &Sandboxes, request: &LaunchRequest, error: &LaunchError) -> Option<Sandbox> {
+    let may_be_over = match error {
+        LaunchError::Link(_) => true,
+        LaunchError::Refused(fault) => fault.code == ErrorCode::NOT_RUNNING,
+        _ => false,
+    };
+    let record = may_be_over.then(|| read_exit_record(&request.directory).ok()?).flatten()?;
+    let state = State {
+        id: request.id.to_string(),
+        attempt: request.attempt.number(),
+        // Nobody's any more: the process has been reaped.
+        pid: 0,
+        started_at_ms: record.started_at.unix_ms(),
+        tty: request.tty,
+        stdin_open: request.stdin_open,
+    };
+    Some(Sandbox::described(request.id, sandboxes.socket(request.id), request.directory.clone(), state))
 }
 
 /// A fault of the connection is what a shim says that fails before it serves.
