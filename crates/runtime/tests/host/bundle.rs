@@ -162,54 +162,52 @@ fn a_rootfs_in_use_is_discarded_too() {
     drop(open);
 }
 
+type Change = fn(&mut Place);
+type Check = fn(&BundleError) -> bool;
+
+/// What can be wrong with a request, and the error that says so.
+const MISTAKES: [(&str, Change, Check); 8] = [
+    ("no command", |place| place.spec.command.clear(), |error| matches!(error, BundleError::NoCommand)),
+    ("no layers", |place| place.layers.clear(), |error| matches!(error, BundleError::NoLayers)),
+    (
+        "a missing layer",
+        |place| place.layers.push("/no/such/layer".into()),
+        |error| matches!(error, BundleError::Layer { path, .. } if path == Path::new("/no/such/layer")),
+    ),
+    (
+        "an unknown user",
+        |place| place.spec.user = Some("nobody-here".into()),
+        |error| matches!(error, BundleError::User(_)),
+    ),
+    (
+        "an unknown group",
+        |place| place.spec.user = Some("0:nobody-here".into()),
+        |error| matches!(error, BundleError::User(_)),
+    ),
+    (
+        "a relative working directory",
+        |place| place.spec.workdir = Some("srv".into()),
+        |error| matches!(error, BundleError::WorkdirRelative(_)),
+    ),
+    ("a working directory that is a file", |place| work_at_file(place, "/file"), is_workdir),
+    ("a working directory below a file", |place| work_at_file(place, "/file/x"), is_workdir),
+];
+
+fn work_at_file(place: &mut Place, workdir: &str) {
+    fs::write(place.layers[0].join("file"), "").unwrap();
+    place.spec.workdir = Some(workdir.into());
+}
+
+fn is_workdir(error: &BundleError) -> bool {
+    matches!(error, BundleError::Workdir { .. })
+}
+
 #[test]
 fn every_mistake_has_its_name_and_leaves_no_mount() {
     if skip_without_root("every_mistake_has_its_name_and_leaves_no_mount") {
         return;
     }
-    type Change = fn(&mut Place);
-    type Check = fn(&BundleError) -> bool;
-    let cases: [(&str, Change, Check); 8] = [
-        ("no command", |place| place.spec.command.clear(), |error| matches!(error, BundleError::NoCommand)),
-        ("no layers", |place| place.layers.clear(), |error| matches!(error, BundleError::NoLayers)),
-        (
-            "a missing layer",
-            |place| place.layers.push("/no/such/layer".into()),
-            |error| matches!(error, BundleError::Layer { path, .. } if path == Path::new("/no/such/layer")),
-        ),
-        (
-            "an unknown user",
-            |place| place.spec.user = Some("nobody-here".into()),
-            |error| matches!(error, BundleError::User(_)),
-        ),
-        (
-            "an unknown group",
-            |place| place.spec.user = Some("0:nobody-here".into()),
-            |error| matches!(error, BundleError::User(_)),
-        ),
-        (
-            "a relative working directory",
-            |place| place.spec.workdir = Some("srv".into()),
-            |error| matches!(error, BundleError::WorkdirRelative(_)),
-        ),
-        (
-            "a working directory that is a file",
-            |place| {
-                fs::write(place.layers[0].join("file"), "").unwrap();
-                place.spec.workdir = Some("/file".into());
-            },
-            |error| matches!(error, BundleError::Workdir { .. }),
-        ),
-        (
-            "a working directory below a file",
-            |place| {
-                fs::write(place.layers[0].join("file"), "").unwrap();
-                place.spec.workdir = Some("/file/x".into());
-            },
-            |error| matches!(error, BundleError::Workdir { .. }),
-        ),
-    ];
-    for (name, change, is_expected) in cases {
+    for (name, change, is_expected) in MISTAKES {
         let mut place = Place::new();
         change(&mut place);
         let error = place.prepare().unwrap_err();
