@@ -10,6 +10,7 @@ mod mistakes;
 mod node;
 #[path = "../it/program.rs"]
 mod program;
+mod protocol;
 mod restart;
 #[path = "../it/screen.rs"]
 mod screen;
