@@ -4,6 +4,7 @@
 
 mod hostile;
 mod import;
+mod overlay;
 mod pull;
 mod remove;
 mod server;
