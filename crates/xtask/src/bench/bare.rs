@@ -64,7 +64,9 @@ impl Bundle {
         config["process"]["terminal"] = json!(false);
         config["linux"]["cgroupsPath"] = json!(format!("/{CGROUP}"));
         std::fs::write(path, config.to_string()).context("writing the bundle's config.json")?;
-        Ok(Self { states: [scratch.join("bare-engine"), scratch.join("bare-runc")], directory })
+        let states = [scratch.join("bare-engine"), scratch.join("bare-runc")];
+        states.iter().try_for_each(std::fs::create_dir).context("making the engines' directories")?;
+        Ok(Self { directory, states })
     }
 
     fn by_engine(&self, engine: &Path, id: &str) -> Result<()> {
