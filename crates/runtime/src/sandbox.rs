@@ -139,10 +139,27 @@ impl Sandboxes {
             let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(DestroyError::Engine { status: output.status, message });
         }
-        match fs::remove_file(self.socket(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DestroyError::RemoveSocket(error)),
-            _ => Ok(()),
+        self.remove_sockets(id).map_err(DestroyError::RemoveSocket)
+    }
+
+    /// Removes the shim's socket, and those for terminals that a killed shim was waiting for.
+    fn remove_sockets(&self, id: WorkloadId) -> io::Result<()> {
+        let entries = match fs::read_dir(self.shim_directory()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let prefix = format!("{id}.");
+        for entry in entries {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Has a live shim kill its workload, and waits until it has ended.

@@ -48,7 +48,7 @@ use std::{
 
 use hypercore_wire::{
     ErrorCode, Flags, Message, StreamId,
-    message::{Exit, Exited, Fault},
+    message::{Exit, Exited, Fault, State},
     negotiation::greeting,
 };
 use nix::{sys::signalfd::SignalFd, unistd::Pid};
@@ -65,8 +65,10 @@ use self::{
     process::{Process, ProcessId, Sink},
 };
 
+/// The client that the shim was started with.
+const LAUNCHER: ClientId = ClientId(0);
 /// How long clients get to take in what was said last, when the shim has nothing else to do.
-const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Why a shim could not begin to serve.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +92,10 @@ enum Standing {
     Starting,
     /// It could not be started, for this reason.
     Failed(Fault),
-    /// Its first process runs, since so many milliseconds after the Unix epoch.
-    Running { pid: Pid, started_at_ms: u64 },
+    /// Its first process runs.
+    Running(State),
     /// It ended, and the record is on disk.
-    Ended(Exited),
+    Ended(State, Exited),
 }
 
 /// Everything the shim holds.
@@ -110,6 +112,8 @@ struct Resident {
     /// Children that were reaped while an engine was at work whose report may name them.
     unclaimed: Vec<(Pid, Exit)>,
     standing: Standing,
+    /// Whether the launcher has its answer.
+    is_launch_told: bool,
     /// Who asked what the shim holds, before that was known.
     describing: Vec<(ClientId, StreamId)>,
     /// Who waits for the end.
@@ -163,28 +167,50 @@ fn give_up(mut connection: UnixStream, error: &BeginError) {
     let _ = connection.write_all(&bytes);
 }
 
-impl Resident {
-    /// Opens everything and has the engine start the workload.
-    fn begin(arguments: Arguments, connection: UnixStream) -> Result<Self, BeginError> {
+/// What the shim keeps in the file system.
+struct Files {
+    log: LogWriter,
+    exit_record: ExitRecordFile,
+    listener: Listener,
+}
+
+impl Files {
+    fn open(arguments: &Arguments) -> Result<Self, BeginError> {
         let limits =
             Limits { file_bytes_max: arguments.log_file_bytes_max, files_max: arguments.log_files_max };
+        Ok(Self {
+            log: LogWriter::open(arguments.directory.join("log"), limits).map_err(BeginError::Log)?,
+            exit_record: ExitRecordFile::reserve(&arguments.directory).map_err(BeginError::ExitRecord)?,
+            listener: Listener::bind(&arguments.socket).map_err(BeginError::Listen)?,
+        })
+    }
+}
+
+impl Resident {
+    /// Has the engine start the workload, and opens everything else meanwhile.
+    fn begin(arguments: Arguments, connection: UnixStream) -> Result<Self, BeginError> {
         let signals = detach::signals().map_err(BeginError::Signals)?;
-        let log = LogWriter::open(arguments.directory.join("log"), limits).map_err(BeginError::Log)?;
-        let exit_record = ExitRecordFile::reserve(&arguments.directory).map_err(BeginError::ExitRecord)?;
-        let listener = Listener::bind(&arguments.socket).map_err(BeginError::Listen)?;
         let (helper, ends) = Helper::create(&arguments).map_err(BeginError::Engine)?;
+        let Files { log, exit_record, listener } = match Files::open(&arguments) {
+            Ok(files) => files,
+            Err(error) => {
+                helper.undo();
+                return Err(error);
+            }
+        };
         let first = Process::starting(helper, ends, Sink::Log, arguments.stdin_open);
         Ok(Self {
             oom: OomCounter::new(arguments.oom_events.clone()),
             arguments,
             signals,
             listener: Some(listener),
-            clients: BTreeMap::from([(ClientId(0), Client::new(connection))]),
-            last_client: ClientId(0),
+            clients: BTreeMap::from([(LAUNCHER, Client::new(connection))]),
+            last_client: LAUNCHER,
             processes: BTreeMap::from([(ProcessId::FIRST, first)]),
             last_process: ProcessId::FIRST,
             unclaimed: Vec::new(),
             standing: Standing::Starting,
+            is_launch_told: false,
             describing: Vec::new(),
             waiting: Vec::new(),
             log,

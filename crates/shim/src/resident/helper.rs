@@ -12,6 +12,7 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::memfd::{MFdFlags, memfd_create},
     unistd::{Pid, pipe2},
 };
@@ -119,6 +120,24 @@ impl Helper {
         match console.receive() {
             Ok(terminal) => Some(Ok(Started { pid, terminal: Some(terminal?) })),
             Err(error) => Some(Err(failure(format!("its terminal did not come: {error}")))),
+        }
+    }
+
+    /// Waits for what comes of it, and undoes that: for a shim that can't go on.
+    pub(super) fn undo(mut self) {
+        loop {
+            match self.advance() {
+                Some(Ok(started)) => drop(kernel::kill(started.pid, nix::libc::SIGKILL)),
+                Some(Err(_)) => {}
+                None if self.deadline <= Instant::now() => drop(self.abort()),
+                None => {
+                    let mut awaited = [PollFd::new(self.awaited(), PollFlags::POLLIN)];
+                    // Interrupted or over: what is there is looked at either way.
+                    let _ = poll(&mut awaited, PollTimeout::try_from(TIME_MAX).unwrap_or(PollTimeout::MAX));
+                    continue;
+                }
+            }
+            return;
         }
     }
 

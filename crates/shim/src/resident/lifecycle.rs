@@ -9,8 +9,10 @@ use hypercore_wire::{
     message::{ExecExited, ExecStarted, Exit, Exited, Fault, State},
 };
 
+use nix::unistd::Pid;
+
 use super::{
-    FAREWELL_TIME_MAX, Resident, Standing,
+    FAREWELL_TIME_MAX, LAUNCHER, Resident, Standing,
     client::ClientId,
     helper::Started,
     kernel,
@@ -64,7 +66,7 @@ impl Resident {
             }
         }
         if id == ProcessId::FIRST {
-            self.standing = Standing::Running { pid, started_at_ms: now_ms() };
+            self.standing = Standing::Running(self.state(pid));
             self.answer_describing();
         }
         // It may have ended already.
@@ -105,19 +107,21 @@ impl Resident {
             }
             Standing::Starting => self.describing.push((client, stream)),
             Standing::Failed(fault) => peer.send(stream, Flags::END_STREAM, fault.clone()),
-            Standing::Ended(_) => peer.refuse(stream, ErrorCode::NOT_RUNNING, "the workload has ended"),
-            Standing::Running { pid, started_at_ms } => peer.send(
-                stream,
-                Flags::END_STREAM,
-                State {
-                    id: self.arguments.id.to_string(),
-                    attempt: self.arguments.attempt.number(),
-                    pid: pid.as_raw(),
-                    started_at_ms: *started_at_ms,
-                    tty: self.arguments.tty,
-                    stdin_open: self.arguments.stdin_open,
-                },
-            ),
+            Standing::Running(state) | Standing::Ended(state, _) => {
+                peer.send(stream, Flags::END_STREAM, state.clone());
+            }
+        }
+        self.is_launch_told |= client == LAUNCHER && !matches!(self.standing, Standing::Starting);
+    }
+
+    fn state(&self, pid: Pid) -> State {
+        State {
+            id: self.arguments.id.to_string(),
+            attempt: self.arguments.attempt.number(),
+            pid: pid.as_raw(),
+            started_at_ms: now_ms(),
+            tty: self.arguments.tty,
+            stdin_open: self.arguments.stdin_open,
         }
     }
 
@@ -164,17 +168,14 @@ impl Resident {
     }
 
     fn finish_workload(&mut self, exit: Exit) {
-        let finished_at_ms = now_ms();
-        let started_at_ms = match self.standing {
-            Standing::Running { started_at_ms, .. } => started_at_ms,
-            _ => finished_at_ms,
-        };
-        let exited = Exited { exit, started_at_ms, finished_at_ms };
+        let Standing::Running(state) = &self.standing else { return };
+        let (state, finished_at_ms) = (state.clone(), now_ms());
+        let exited = Exited { exit, started_at_ms: state.started_at_ms, finished_at_ms };
         if let Some(record) = self.exit_record.take() {
             // Without a record, those who are connected are still told. Nobody else can be.
             let _ = record.write(&exited);
         }
-        self.standing = Standing::Ended(exited);
+        self.standing = Standing::Ended(state, exited);
         for (client, stream) in std::mem::take(&mut self.waiting) {
             if let Some(client) = self.clients.get_mut(&client) {
                 client.send(stream, Flags::END_STREAM, exited);
@@ -192,8 +193,8 @@ impl Resident {
     pub(super) fn is_done(&self) -> bool {
         let Some(farewell_at) = self.farewell_at else { return false };
         let is_all_told = self.processes.is_empty() && !self.clients.values().any(super::Client::is_behind);
-        // Who launched it may not have asked yet why it failed.
-        let is_awaited = matches!(self.standing, Standing::Failed(_)) && !self.clients.is_empty();
+        // Who launched it may not have asked yet what came of it.
+        let is_awaited = !self.is_launch_told && self.clients.contains_key(&LAUNCHER);
         (is_all_told && !is_awaited) || farewell_at <= Instant::now()
     }
 }

@@ -37,11 +37,15 @@ impl Resident {
     /// Serves until the workload has ended and everybody knows.
     pub(super) fn serve(mut self) {
         let mut buffer = vec![0; READ_LEN_MAX];
-        while !self.is_done() {
+        loop {
+            // First of all: children that ended while the engine was started went unannounced.
+            self.settle(&mut buffer);
+            if self.is_done() {
+                return;
+            }
             for token in self.wait() {
                 self.handle(token, &mut buffer);
             }
-            self.settle(&mut buffer);
         }
     }
 
@@ -201,15 +205,18 @@ impl Resident {
         if len_max == 0 && !process.outputs[index].is_read() {
             return;
         }
-        match process.outputs[index].read(&mut buffer[..len_max], Instant::now()) {
-            Outcome::Empty => {}
-            Outcome::Ended => {
-                process.outputs.remove(index);
-                if matches!(process.sink, Sink::Log) {
-                    self.log.finish(stream);
-                }
-            }
-            Outcome::Read(len) => self.deliver(id, stream, &buffer[..len]),
+        let output = &mut process.outputs[index];
+        let outcome = output.read(&mut buffer[..len_max], Instant::now());
+        // Nothing would wake the loop for an output that is read to where it counts while somebody holds it open.
+        let is_over = outcome == Outcome::Ended || output.is_read();
+        if is_over {
+            process.outputs.remove(index);
+        }
+        if let Outcome::Read(len) = outcome {
+            self.deliver(id, stream, &buffer[..len]);
+        }
+        if is_over && id == ProcessId::FIRST {
+            self.log.finish(stream);
         }
     }
 

@@ -106,12 +106,12 @@ impl Resident {
     fn wait_for_end(&mut self, id: ClientId, stream: StreamId) {
         let Some(client) = self.clients.get_mut(&id) else { return };
         match &self.standing {
-            Standing::Ended(exited) => client.send(stream, Flags::END_STREAM, *exited),
+            Standing::Ended(_, exited) => client.send(stream, Flags::END_STREAM, *exited),
             Standing::Failed(fault) => client.send(stream, Flags::END_STREAM, fault.clone()),
-            Standing::Starting | Standing::Running { .. } if self.waiting.len() >= WAITING_MAX => {
+            Standing::Starting | Standing::Running(_) if self.waiting.len() >= WAITING_MAX => {
                 client.refuse(stream, ErrorCode::TOO_MANY, "too many wait for the end already");
             }
-            Standing::Starting | Standing::Running { .. } => self.waiting.push((id, stream)),
+            Standing::Starting | Standing::Running(_) => self.waiting.push((id, stream)),
         }
     }
 
@@ -200,7 +200,7 @@ impl Resident {
         if is_used || client.inputs.contains_key(&stream) {
             return client.expel(ErrorCode::PROTOCOL, "the stream is in use");
         }
-        if !matches!(self.standing, Standing::Running { .. }) {
+        if !matches!(self.standing, Standing::Running(_)) {
             return client.refuse(stream, ErrorCode::NOT_RUNNING, "the workload does not run");
         }
         if self.processes.len() > EXECS_MAX {
