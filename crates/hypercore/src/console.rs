@@ -39,6 +39,7 @@ pub(crate) fn told_to_programs(error: &ApiError) -> String {
 pub(crate) struct Console {
     format: Format,
     is_quiet: bool,
+    is_verbose: bool,
     has_colour: bool,
 }
 
@@ -50,6 +51,7 @@ impl Console {
         Self {
             format: args.format(),
             is_quiet: args.quiet,
+            is_verbose: args.verbose > 0,
             has_colour: io::stderr().is_terminal() && !is_forbidden,
         }
     }
@@ -105,6 +107,13 @@ impl Console {
     /// Says something to people, unless they asked for silence.
     pub(crate) fn say(&self, line: &str) {
         if !self.is_quiet {
+            self.stderr(line);
+        }
+    }
+
+    /// Says what happens to people who asked to hear more.
+    pub(crate) fn detail(&self, line: &str) {
+        if self.is_verbose {
             self.stderr(line);
         }
     }

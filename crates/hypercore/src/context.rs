@@ -53,7 +53,13 @@ impl Context {
     /// # Errors
     /// No agent answers, or it may not be talked to.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::connect(&self.endpoint(), self.token.as_deref()).await?)
+        let endpoint = self.endpoint();
+        match self.config_path() {
+            Some(path) => self.console.detail(&format!("configured by {}", path.display())),
+            None => self.console.detail("configured by the defaults"),
+        }
+        self.console.detail(&format!("asking the agent at {endpoint}"));
+        Ok(Client::connect(&endpoint, self.token.as_deref()).await?)
     }
 
     /// The configuration file in use, if there is one.

@@ -40,7 +40,10 @@ async fn follow(client: &Client, id: &str, console: &Console) -> Result<(), Fail
     while let Some(event) = events.next().await? {
         match event.event {
             Some(Event::Pull(progress)) => bars.update(&progress),
-            Some(Event::State(state)) => last = Some(state),
+            Some(Event::State(state)) => {
+                console.detail(&format!("{id} is {}", WorkloadStatus::from(state.status())));
+                last = Some(state);
+            }
             None => {}
         }
     }

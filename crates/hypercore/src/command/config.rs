@@ -26,7 +26,9 @@ Examples:
 const SHOW_EXAMPLES: &str = "\
 Examples:
   hypercore config show > /etc/hypercore/hypercore.toml
-  HYPERCORE_LOGGING_LEVEL=debug hypercore config show --json | jq .logging";
+  HYPERCORE_LOGGING_LEVEL=debug hypercore config show --json | jq .logging
+
+Each key can be overridden by HYPERCORE_<TABLE>_<KEY>; lists are written a,b and tables k=v,k=v.";
 
 /// Check and show the configuration
 #[derive(Debug, Args)]

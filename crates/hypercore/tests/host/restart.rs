@@ -1,8 +1,20 @@
 //! An agent's death is not a workload's death: kill -9, and everything is under control again afterwards.
 
-use hypercore_fixtures::skip_without_root;
+use std::{
+    collections::BTreeSet, os::unix::net::UnixDatagram, path::Path, process::Stdio, sync::mpsc, thread,
+    time::Duration,
+};
 
-use crate::node::Node;
+use hypercore_fixtures::skip_without_root;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    node::Node,
+    program::{collect, finish, until, wait},
+};
 
 #[test]
 fn workloads_live_on_without_their_agent_and_are_adopted_by_the_next() {
@@ -12,17 +24,15 @@ fn workloads_live_on_without_their_agent_and_are_adopted_by_the_next() {
     let mut node = Node::start();
     let script = "echo up; while [ ! -e /go ]; do sleep 0.05; done; echo going; exit 9";
     node.detach(&["--name", "stays", "busybox", "--", "sh", "-c", script]);
-    node.detach(&["--name", "ends", "busybox", "--", "sh", "-c", "echo short; sleep 0.3; exit 4"]);
-    let pid = node.inspect("stays")["pid"].clone();
+    node.detach(&["--name", "ends", "busybox", "--", "sh", "-c", "echo short; sleep 0.5; exit 4"]);
+    let (pid, ends_pid) = (node.inspect("stays")["pid"].clone(), node.inspect("ends")["pid"].clone());
 
     node.kill_agent();
-    // The other workload ends while nobody watches.
     node.run(&["ps"]).expect(5);
-    let ends_pid_gone = || {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        text.is_ok().then_some(())
-    };
-    assert!(ends_pid_gone().is_some(), "the workload died with its agent");
+    // The other workload ends while nobody watches.
+    let is_over = || (!Path::new(&format!("/proc/{ends_pid}")).exists()).then_some(());
+    assert!(until(is_over).is_some(), "the workload that should end goes on");
+    assert!(Path::new(&format!("/proc/{pid}")).exists(), "the workload died with its agent");
     node.start_agent();
 
     node.wait_for_status("ends", "stopped");
@@ -53,32 +63,85 @@ fn a_clean_restart_keeps_workloads_running_too() {
 }
 
 #[test]
-fn every_acknowledged_command_survives_kill_9() {
-    if skip_without_root("every_acknowledged_command_survives_kill_9") {
+fn every_acknowledged_command_survives_kill_9_in_the_midst_of_others() {
+    if skip_without_root("every_acknowledged_command_survives_kill_9_in_the_midst_of_others") {
         return;
     }
     let mut node = Node::start();
-    let mut acknowledged = Vec::new();
-    for round in 0..5 {
-        acknowledged.push(node.detach(&[
-            "--name",
-            &format!("job-{round}"),
-            "busybox",
-            "--",
-            "sleep",
-            "1000",
-        ]));
-        if round % 2 == 1 {
-            node.run(&["rm", "-f", &acknowledged.remove(0)]).expect(0);
-        }
-        node.kill_agent();
+    let mut acknowledged = BTreeSet::new();
+    for round in 1..=3 {
+        acknowledged.extend(spawn_until_killed(&mut node, round));
         node.start_agent();
-        let mut listed: Vec<_> =
-            node.run(&["ps", "-q"]).expect(0).stdout.lines().map(str::to_owned).collect();
-        let mut expected = acknowledged.clone();
-        listed.sort();
-        expected.sort();
-        assert_eq!(listed, expected, "round {round}");
+        let listed = node.run(&["ps", "-aq"]).expect(0).stdout;
+        let listed: BTreeSet<_> = listed.lines().map(str::to_owned).collect();
+        assert!(
+            listed.is_superset(&acknowledged),
+            "lost in round {round}: {:?}",
+            acknowledged.difference(&listed)
+        );
+        for id in &acknowledged {
+            node.wait_for_status(id, "running");
+        }
+        let gone = acknowledged.pop_first().unwrap();
+        node.run(&["rm", "-f", &gone]).expect(0);
     }
     node.finish();
+}
+
+/// Two callers make workloads one after the other; after so many acknowledgements the agent is killed under them.
+/// Answers the ids that were acknowledged.
+fn spawn_until_killed(node: &mut Node, count: usize) -> Vec<String> {
+    let (acknowledge, acknowledgements) = mpsc::channel();
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = node.command(&["run", "-d", "busybox", "--", "sleep", "1000"]);
+            let acknowledge = acknowledge.clone();
+            thread::spawn(move || {
+                loop {
+                    let ended = finish(&mut command, b"");
+                    if ended.code != Some(0) {
+                        return;
+                    }
+                    acknowledge.send(ended.stdout.trim().to_owned()).unwrap();
+                }
+            })
+        })
+        .collect();
+    drop(acknowledge);
+    let mut ids: Vec<_> = acknowledgements.iter().take(count).collect();
+    node.kill_agent();
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    ids.extend(acknowledgements);
+    ids
+}
+
+#[test]
+fn systemd_is_told_of_the_beginning_and_the_end() {
+    if skip_without_root("systemd_is_told_of_the_beginning_and_the_end") {
+        return;
+    }
+    let node = Node::prepare();
+    let path = node.path("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 256];
+        let len = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    let mut up = node.up();
+    up.args(["--log-format", "json"]).env("NOTIFY_SOCKET", &path).stdin(Stdio::null());
+    let mut agent = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(heard().trim(), "READY=1");
+    node.run(&["ps"]).expect(0);
+    kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(heard().trim(), "STOPPING=1");
+    assert_eq!(wait(&mut agent), Some(0));
+    let ended = collect(agent);
+    for line in ended.stderr.lines() {
+        let logged: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(logged["level"].is_string() && logged["timestamp"].is_string(), "{line}");
+    }
+    assert!(ended.stderr.contains("ready") && ended.stdout.is_empty(), "{ended:?}");
+    node.assert_nothing_left();
 }

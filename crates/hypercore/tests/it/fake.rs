@@ -5,6 +5,7 @@ mod sessions;
 mod workloads;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     process::Command,
     sync::{Arc, Mutex},
@@ -17,9 +18,16 @@ use hypercore_api::{
         node_service_server::NodeServiceServer,
     },
 };
-use tokio::{net::UnixListener, runtime::Runtime, sync::watch};
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    runtime::Runtime,
+    sync::watch,
+};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::Router},
+};
 
 use crate::program::{Ended, finish, hypercore};
 
@@ -65,6 +73,7 @@ pub(crate) enum Session {
 #[derive(Debug)]
 pub(crate) struct Fake {
     directory: tempfile::TempDir,
+    address: SocketAddr,
     service: Service,
     // Dropped last, with everything that runs on it.
     _runtime: Runtime,
@@ -85,17 +94,14 @@ impl Fake {
         let runtime = Runtime::new().unwrap();
         let service =
             Service { script: Arc::new(script), calls: Arc::default(), signals: watch::Sender::new(0) };
-        let listener = {
-            let _guard = runtime.enter();
-            UnixListener::bind(directory.path().join("api.sock")).unwrap()
-        };
-        let server = Server::builder()
-            .add_service(ClusterServiceServer::new(service.clone()))
-            .add_service(ImageServiceServer::new(service.clone()))
-            .add_service(NodeServiceServer::new(service.clone()))
-            .serve_with_incoming(UnixListenerStream::new(listener));
-        runtime.spawn(server);
-        Self { directory, service, _runtime: runtime }
+        let (unix, tcp) = runtime.block_on(async {
+            let unix = UnixListener::bind(directory.path().join("api.sock")).unwrap();
+            (unix, TcpListener::bind("127.0.0.1:0").await.unwrap())
+        });
+        let address = tcp.local_addr().unwrap();
+        runtime.spawn(server(&service).serve_with_incoming(UnixListenerStream::new(unix)));
+        runtime.spawn(server(&service).serve_with_incoming(TcpListenerStream::new(tcp)));
+        Self { directory, address, service, _runtime: runtime }
     }
 
     /// The program, told where this agent is.
@@ -115,10 +121,22 @@ impl Fake {
         self.directory.path().join("api.sock")
     }
 
+    /// Where else it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The calls so far, as text.
     pub(crate) fn calls(&self) -> Vec<String> {
         self.service.calls.lock().unwrap().clone()
     }
+}
+
+fn server(service: &Service) -> Router {
+    Server::builder()
+        .add_service(ClusterServiceServer::new(service.clone()))
+        .add_service(ImageServiceServer::new(service.clone()))
+        .add_service(NodeServiceServer::new(service.clone()))
 }
 
 impl Service {

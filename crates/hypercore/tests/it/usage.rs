@@ -91,3 +91,11 @@ fn version_needs_no_agent() {
     let ended = run(["version", "--api", "unix:/nonexistent"]).expect(0);
     assert!(ended.stdout.starts_with(concat!("hypercore ", env!("CARGO_PKG_VERSION"))), "{ended:?}");
 }
+
+#[test]
+fn the_agent_may_be_elsewhere_and_v_says_where() {
+    let fake = Fake::start(Script::default());
+    let api = format!("http://{}", fake.address());
+    let ended = run(["ps", "-q", "-v", "--api", &api]).expect(0);
+    assert_eq!(ended.stderr, format!("configured by /dev/null\nasking the agent at {api}\n"));
+}
