@@ -22,7 +22,7 @@ mod samples;
 mod table;
 mod world;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{install, interrupt, shell};
 use table::Line;
@@ -52,14 +52,20 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     interrupt::watch()?;
     install::packages(&install::BENCH_PACKAGES)?;
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked", "--release"]))?;
-    let mut world = World::open()?;
     let mut lines = Vec::new();
-    for (name, measure) in rows {
+    let result = measure(&rows, &mut lines);
+    // What was measured before something failed is worth seeing too.
+    table::print(&lines);
+    result
+}
+
+fn measure(rows: &[(&str, Row)], lines: &mut Vec<Line>) -> Result<()> {
+    let mut world = World::open()?;
+    for (name, row) in rows {
         interrupt::check()?;
         eprintln!("measuring: {name}");
-        lines.extend(measure(&mut world)?);
+        lines.extend(row(&mut world).with_context(|| format!("measuring {name}"))?);
     }
-    table::print(&lines);
     Ok(())
 }
 

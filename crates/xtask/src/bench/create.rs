@@ -4,10 +4,11 @@
 
 use anyhow::{Result, ensure};
 
+use super::crowd;
 use super::samples::Samples;
 use super::table::Line;
 use super::world::World;
-use crate::{node, shell};
+use crate::node;
 
 /// Enough for a 99th percentile.
 const ROUNDS: usize = 200;
@@ -22,8 +23,7 @@ pub(super) fn measure(world: &mut World) -> Result<Vec<Line>> {
         let publish = format!("{}:8080", node::free_address()?.port());
         let (id, took) = world.run_ours(&["-p", &publish])?;
         ours.push(took);
-        let running = shell::read(&mut world.node.command(&["ps", "-q"]))?;
-        ensure!(!running.trim().is_empty(), "{id} doesn't run after run -d returned");
+        ensure!(crowd::running_ours(world)? == 1, "{id} doesn't run after run -d returned");
         world.remove_ours(&id)?;
 
         let id = format!("create-{round}");

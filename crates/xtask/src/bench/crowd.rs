@@ -5,7 +5,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::world::{World, timed};
 use crate::shell;
@@ -31,7 +32,9 @@ pub(super) fn start_ours(world: &World) -> Result<Duration> {
 /// # Errors
 /// When the agent doesn't answer.
 pub(super) fn running_ours(world: &World) -> Result<usize> {
-    Ok(shell::read(&mut world.node.command(&["ps", "-q"]))?.lines().count())
+    let list = shell::read(&mut world.node.command(&["ps", "--json"]))?;
+    let list: Vec<Value> = serde_json::from_str(&list).context("reading ps --json")?;
+    Ok(list.iter().filter(|workload| workload["status"] == "running").count())
 }
 
 /// Removes all of our containers.

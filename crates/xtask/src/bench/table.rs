@@ -50,9 +50,11 @@ impl Line {
     }
 }
 
-/// Prints the table to stdout.
+/// Prints the table to stdout, unless it would be empty.
 pub(super) fn print(lines: &[Line]) {
-    print!("{}", render(lines));
+    if !lines.is_empty() {
+        print!("{}", render(lines));
+    }
 }
 
 fn render(lines: &[Line]) -> String {
