@@ -14,6 +14,7 @@
 //! It refuses to let anything of this reach the host: the namespace is private, and gone with its last process.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -21,9 +22,11 @@ use std::{
 
 use libcontainer::oci_spec::runtime::{Mount, Spec};
 use nix::{
+    fcntl::{OFlag, open},
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
-    unistd::pivot_root,
+    sched::{CloneFlags, setns, unshare},
+    sys::stat::Mode,
+    unistd::{fchdir, pivot_root},
 };
 
 use super::cgroup::MOUNTS;
@@ -66,24 +69,29 @@ pub(super) struct Stage {
 impl Stage {
     /// Moves this process, which must have a single thread, onto the stage.
     pub(super) fn enter(&self) -> Result<(), StageError> {
-        let nothing: Option<&str> = None;
-        unshare(CloneFlags::CLONE_NEWNS).map_err(StageError::Namespace)?;
-        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
-            .map_err(StageError::Namespace)?;
+        let sources = self.sources()?;
+        leave_for_own_namespace().map_err(StageError::Namespace)?;
         // Any directory does as a place to build on, and this one is there.
+        let root = relative(Path::new(MOUNTS));
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some("tmpfs"), MOUNTS, Some("tmpfs"), flags, Some("mode=755,size=8m"))
+        mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("mode=755,size=8m"))
             .map_err(StageError::Root)?;
-        let root = Path::new(MOUNTS);
-        let mut paths = vec![PathBuf::from("/proc")];
-        paths.extend_from_slice(&self.paths);
-        // A directory comes before what is in it, and would cover it otherwise.
-        paths.sort();
-        for path in paths {
-            bring(root, &path).map_err(|source| StageError::Bring { path, source })?;
+        for (path, source) in sources {
+            bring(root, &path, relative(&source)).map_err(|source| StageError::Bring { path, source })?;
         }
         self.write(root).map_err(StageError::Write)?;
         turn_to(root).map_err(StageError::Root)
+    }
+
+    /// What is brought, in the order of paths, each with where it really lies: links must be followed before the root
+    /// changes. A directory comes before what is in it, and would cover it otherwise.
+    fn sources(&self) -> Result<BTreeMap<PathBuf, PathBuf>, StageError> {
+        let paths = self.paths.iter().cloned().chain([PathBuf::from("/proc")]);
+        let located = paths.map(|path| match fs::canonicalize(&path) {
+            Ok(source) => Ok((path, source)),
+            Err(source) => Err(StageError::Bring { path, source }),
+        });
+        located.collect()
     }
 
     fn write(&self, root: &Path) -> io::Result<()> {
@@ -123,10 +131,24 @@ pub(super) fn paths_of(spec: &Spec) -> Vec<PathBuf> {
     root.chain(sources).chain(joined).collect()
 }
 
-/// Binds `path` to the same path below `root`.
-fn bring(root: &Path, path: &Path) -> io::Result<()> {
+/// Moves this process into a mount namespace of its own, whose mounts don't reach the host, with the root of before as
+/// its working directory. That root may be a directory like any other (a chroot), which could neither be made private
+/// nor be pivoted away from: joining one's own namespace leads to its real root.
+fn leave_for_own_namespace() -> nix::Result<()> {
+    let nothing: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let before = open("/", flags | OFlag::O_DIRECTORY, Mode::empty())?;
+    let own = open("/proc/self/ns/mnt", flags, Mode::empty())?;
+    setns(own, CloneFlags::CLONE_NEWNS)?;
+    fchdir(before)?;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+}
+
+/// Binds `source` to `path` below `root`.
+fn bring(root: &Path, path: &Path, source: &Path) -> io::Result<()> {
     let target = below(root, path);
-    let is_directory = fs::metadata(path)?.is_dir();
+    let is_directory = fs::metadata(source)?.is_dir();
     // Where a directory above was brought, it is there already.
     if !target.exists() {
         if is_directory {
@@ -137,12 +159,17 @@ fn bring(root: &Path, path: &Path) -> io::Result<()> {
         }
     }
     let nothing: Option<&str> = None;
-    mount(Some(path), &target, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)?;
+    mount(Some(source), &target, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)?;
     Ok(())
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+    root.join(relative(path))
+}
+
+/// An absolute path, from the working directory that [`leave_for_own_namespace`] leaves.
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
 }
 
 /// Makes `root` the root, and drops everything else.
