@@ -141,7 +141,11 @@ impl RequestError {
 
 impl From<LinkError> for RequestError {
     fn from(error: LinkError) -> Self {
-        if error.means_gone() { Self::Gone } else { Self::Link(error) }
+        match error {
+            LinkError::Ended(fault) => Self::Refused(fault),
+            error if error.means_gone() => Self::Gone,
+            error => Self::Link(error),
+        }
     }
 }
 
@@ -193,6 +197,7 @@ impl From<Fault> for ExecError {
 impl From<LinkError> for ExecError {
     fn from(error: LinkError) -> Self {
         match error {
+            LinkError::Ended(fault) => Self::from(fault),
             error if error.means_gone() => Self::NotRunning,
             LinkError::TooLong(_) => Self::TooLong(error),
             error => Self::Link(error),
@@ -232,7 +237,11 @@ impl From<Fault> for InputError {
 
 impl From<LinkError> for InputError {
     fn from(error: LinkError) -> Self {
-        if error.means_gone() { Self::Ended } else { Self::Link(error) }
+        match error {
+            LinkError::Ended(fault) => Self::Refused(fault),
+            error if error.means_gone() => Self::Ended,
+            error => Self::Link(error),
+        }
     }
 }
 

@@ -89,10 +89,7 @@ impl ExecEvents {
     /// # Errors
     /// [`ExecError::NotRunning`] when the shim vanished before the process's end was known.
     pub async fn next(&mut self) -> Result<Option<ExecEvent>, ExecError> {
-        self.0.next().await.map_err(|error| match error {
-            LinkError::Ended(fault) => ExecError::from(fault),
-            error => ExecError::from(error),
-        })
+        Ok(self.0.next().await?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use hypercore_model::{Attempt, Timestamp, WorkloadId, exit::ExitRecord};
@@ -18,6 +19,8 @@ use super::{
     session::Session,
 };
 
+/// Pause before the end is waited for again, when the shim is there but had no room for one more client.
+const WAIT_AGAIN: Duration = Duration::from_secs(1);
 /// Name of the record that a shim leaves in its workload's directory.
 const EXIT_RECORD: &str = "exit.json";
 
@@ -117,11 +120,14 @@ impl Sandbox {
     /// # Errors
     /// [`ShimVanished`] when the shim is gone and left no record.
     pub async fn exited(&self) -> Result<ExitRecord, ShimVanished> {
-        match self.wait().await {
-            Ok(exited) => return Ok(record(&exited)),
-            Err(error) if error.means_gone() => {}
-            Err(error) => {
-                tracing::warn!(workload = %self.0.id, error = &error as &dyn std::error::Error, "waiting for its end failed");
+        loop {
+            match self.wait().await {
+                Ok(exited) => return Ok(record(&exited)),
+                Err(error) if error.means_gone() => break,
+                Err(error) => {
+                    tracing::warn!(workload = %self.0.id, %error, "waiting for its end failed; trying again");
+                    tokio::time::sleep(WAIT_AGAIN).await;
+                }
             }
         }
         read_exit_record(&self.0.directory).ok().flatten().ok_or(ShimVanished)

@@ -19,7 +19,7 @@ use hypercore_wire::{
 /// A client that doesn't read gets no more output, and no more answers, once so many bytes wait for it.
 const BACKLOG_MAX: usize = 64 * 1024;
 /// Bytes read from a client at once.
-const READ_LEN_MAX: usize = 16 * 1024;
+const READ_LEN_MAX: usize = 4 * 1024;
 /// Memory that an idle client may keep, in bytes.
 const IDLE_CAPACITY_MAX: usize = 4096;
 /// Input that may be on its way to a process, in bytes for each stream.

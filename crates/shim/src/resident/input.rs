@@ -14,6 +14,9 @@ use super::client::ClientId;
 /// What a terminal takes for the end of input (termios(3), VEOF).
 const END_OF_TRANSMISSION: u8 = 4;
 
+/// No further sender is let in while so many pieces wait: each has sent no more than its credit.
+const PIECES_MAX: usize = 64;
+
 /// Who sent a piece: a stream of a client.
 pub(super) type Sender = (ClientId, StreamId);
 
@@ -51,14 +54,27 @@ impl Input {
 
     /// Takes bytes whose credit was spent.
     pub(super) fn push(&mut self, sender: Sender, data: Vec<u8>) {
-        if !data.is_empty() {
-            self.queue.push_back(Piece::Data { sender, data, written: 0 });
+        match self.queue.back_mut() {
+            _ if data.is_empty() => {}
+            // Many small messages of one sender must not cost more than one large one.
+            Some(Piece::Data { sender: last, data: waiting, .. }) if *last == sender => waiting.extend(data),
+            _ => self.queue.push_back(Piece::Data { sender, data, written: 0 }),
         }
     }
 
     /// Ends the input behind what is queued.
     pub(super) fn push_end(&mut self) {
         self.queue.push_back(Piece::End);
+    }
+
+    /// Whether more may be pushed: not behind the end of a pipe.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_terminal || !matches!(self.queue.back(), Some(Piece::End))
+    }
+
+    /// Whether another sender may be let in.
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.len() < PIECES_MAX
     }
 
     /// Whether something is to be written.

@@ -4,7 +4,7 @@
 use std::{os::fd::AsFd, time::Instant};
 
 use hypercore_wire::{
-    Flags,
+    ErrorCode, Flags,
     message::{Stderr, Stdout},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,8 +17,8 @@ use super::{
     process::{Phase, Process, ProcessId, Sink},
 };
 
-/// Most connections at once; further ones are closed at once.
-const CLIENTS_MAX: usize = 128;
+/// Most connections at once: room for every execution to have one, and for those who control the workload.
+const CLIENTS_MAX: usize = 256;
 /// Bytes read from a process's output at once.
 const READ_LEN_MAX: usize = 16 * 1024;
 
@@ -68,9 +68,6 @@ impl Resident {
 
     fn interests(&self) -> Vec<(Token, PollFd<'_>)> {
         let mut interests = vec![(Token::Signals, PollFd::new(self.signals.as_fd(), PollFlags::POLLIN))];
-        if let Some(listener) = &self.listener {
-            interests.push((Token::Listener, PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
-        }
         for (id, client) in &self.clients {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, client.is_heard());
@@ -90,6 +87,10 @@ impl Resident {
                     interests.push((token, PollFd::new(output.as_fd(), PollFlags::POLLIN)));
                 }
             }
+        }
+        // Last: those who are gone make room for those who come.
+        if let Some(listener) = &self.listener {
+            interests.push((Token::Listener, PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         }
         interests
     }
@@ -149,10 +150,15 @@ impl Resident {
         let Some(listener) = &self.listener else { return };
         // A failure is that of the connection, or a lack of descriptors that others will give back.
         while let Ok(Some(socket)) = listener.accept() {
-            if self.clients.len() < CLIENTS_MAX {
-                self.last_client.0 += 1;
-                self.clients.insert(self.last_client, Client::new(socket));
+            let mut client = Client::new(socket);
+            if self.clients.len() >= CLIENTS_MAX {
+                client.expel(ErrorCode::TOO_MANY, format!("{CLIENTS_MAX} clients are connected already"));
+                // It is sent as far as the socket takes it at once, and that is all.
+                let _ = client.flush();
+                continue;
             }
+            self.last_client.0 += 1;
+            self.clients.insert(self.last_client, client);
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     Resident, Standing,
     client::ClientId,
     helper::Helper,
+    input::Input,
     process::{Process, ProcessId, Sink},
 };
 use crate::{process::ProcessRequest, terminal::TerminalSize};
@@ -156,17 +157,17 @@ impl Resident {
     }
 
     fn open_stdin(&mut self, id: ClientId, stream: StreamId) {
-        let first = self.processes.get(&ProcessId::FIRST);
-        let is_open = first.is_some_and(|first| first.input.is_some());
+        let input = self.processes.get(&ProcessId::FIRST).and_then(|first| first.input.as_ref());
+        let (is_open, has_room) = (input.is_some_and(Input::is_open), input.is_some_and(Input::has_room));
         let Some(client) = self.clients.get_mut(&id) else { return };
         if client.inputs.contains_key(&stream) {
             client.expel(ErrorCode::PROTOCOL, "the stream is in use");
-        } else if client.inputs.len() >= INPUTS_MAX {
-            client.refuse(stream, ErrorCode::TOO_MANY, "too many streams with input");
-        } else if is_open {
-            client.open_input(stream);
-        } else {
+        } else if !is_open {
             client.refuse(stream, ErrorCode::NOT_OPEN, "the workload's standard input is not open");
+        } else if client.inputs.len() >= INPUTS_MAX || !has_room {
+            client.refuse(stream, ErrorCode::TOO_MANY, "too much input waits for the workload already");
+        } else {
+            client.open_input(stream);
         }
     }
 

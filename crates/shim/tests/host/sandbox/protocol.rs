@@ -7,6 +7,7 @@ use std::{
 };
 
 use hypercore_fixtures::skip_without_root;
+use hypercore_runtime::sandbox::ExecError;
 use hypercore_wire::{
     Decoder, ErrorCode, Flags, Frame, Message, StreamId,
     message::{Describe, Exec, Hello, OpenStdin, Stdin, Window},
@@ -193,4 +194,20 @@ async fn a_peer_that_asks_and_never_listens_is_not_heard_for_ever() {
     let anon = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     let anon_kib: u64 = anon.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(anon_kib < 2048, "{anon_kib} KiB");
+}
+
+#[tokio::test]
+async fn clients_are_bounded_and_those_too_many_are_told() {
+    if skip_without_root("clients_are_bounded_and_those_too_many_are_told") {
+        return;
+    }
+    let held = Held::shell("exec sleep 1000");
+    let sandbox = held.launch().await;
+    let mut peers: Vec<Peer> = (0..256).map(|_| Peer::connect(&held)).collect();
+    Peer::connect(&held).hear_expulsion(ErrorCode::TOO_MANY);
+    let error = sandbox.exec(shell("true")).await.unwrap_err();
+    assert!(matches!(&error, ExecError::Refused(fault) if fault.code == ErrorCode::TOO_MANY), "{error:?}");
+    peers.truncate(200);
+    let mut session = sandbox.exec(shell("echo served")).await.unwrap();
+    assert_eq!(listen(&mut session).await.text(), "served\n");
 }
