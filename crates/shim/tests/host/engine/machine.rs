@@ -240,6 +240,11 @@ impl Started {
     pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap()
     }
+
+    /// What it wrote to standard error until now.
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap()
+    }
 }
 
 pub(crate) fn request(argv: &[&str]) -> ProcessRequest {

@@ -1,6 +1,8 @@
 //! Rights: capabilities, system calls, devices and the kernel's files, for the first process and for later ones.
 
-use hypercore_fixtures::skip_without_root;
+use std::time::Duration;
+
+use hypercore_fixtures::{skip_without_root, wait_until};
 
 use super::Machine;
 
@@ -124,9 +126,11 @@ fn a_later_process_joins_the_namespaces_of_the_first() {
     if skip_without_root("a_later_process_joins_the_namespaces_of_the_first") {
         return;
     }
-    let machine = Machine::shell("for n in /proc/self/ns/*; do readlink $n; done; sleep 100");
+    let list = "for n in /proc/self/ns/*; do readlink $n; done; echo end";
+    let machine = Machine::shell(&format!("{list}; sleep 100"));
     let started = machine.create().unwrap();
-    let exec = machine.exec(&["sh", "-c", "for n in /proc/self/ns/*; do readlink $n; done"]).unwrap().wait();
+    wait_until(Duration::from_secs(10), || started.stdout().contains("end").then_some(())).unwrap();
+    let exec = machine.exec(&["sh", "-c", list]).unwrap().wait();
     assert_eq!(exec.code, 0);
     machine.delete();
     assert_eq!(started.wait().stdout, exec.stdout);

@@ -35,15 +35,18 @@ fn master(listener: &UnixListener) -> File {
     File::from(unsafe { OwnedFd::from_raw_fd(descriptor.unwrap()) })
 }
 
-/// All that is written to the terminal until nobody has it open any more.
-fn read_all(mut master: File) -> String {
-    let mut text = Vec::new();
+/// What is written to the terminal, until `end` was or nobody has it open any more.
+fn read_until(master: &mut File, end: &str) -> String {
+    let mut text = String::new();
     let mut buffer = [0; 4096];
     // The end of a terminal is EIO.
     while let Ok(len @ 1..) = master.read(&mut buffer) {
-        text.extend_from_slice(&buffer[..len]);
+        text.push_str(&str::from_utf8(&buffer[..len]).unwrap().replace('\r', ""));
+        if text.ends_with(end) {
+            break;
+        }
     }
-    String::from_utf8(text).unwrap().replace('\r', "")
+    text
 }
 
 #[test]
@@ -57,10 +60,9 @@ fn the_first_process_gets_a_terminal() {
     let listener = UnixListener::bind(&socket).unwrap();
     let started = machine.create_with(Some(&socket)).unwrap();
     let mut master = master(&listener);
+    assert_eq!(read_until(&mut master, "xterm\n"), "/dev/pts/0\nxterm\n");
     master.write_all(b"hello\n").unwrap();
-    let text = read_all(master);
-    // The terminal's own echo comes first: the line was typed before anybody read it.
-    assert_eq!(text, "hello\n/dev/pts/0\nxterm\ngot hello\n");
+    assert_eq!(read_until(&mut master, "got hello\n"), "hello\ngot hello\n");
     assert_eq!(started.wait().code, 0);
     machine.delete();
 }
@@ -79,7 +81,7 @@ fn an_exec_gets_a_terminal_of_the_right_size() {
     ask.tty = true;
     ask.size = Some(TerminalSize { rows: 33, columns: 121 });
     let exec = machine.exec_request(&ask, Some(&socket)).unwrap();
-    assert_eq!(read_all(master(&listener)), "/dev/pts/0\n33 121\nxterm\n");
+    assert_eq!(read_until(&mut master(&listener), "xterm\n"), "/dev/pts/0\n33 121\nxterm\n");
     assert_eq!(exec.wait().code, 0);
     assert_eq!(machine.state_files(), before);
     machine.delete();
