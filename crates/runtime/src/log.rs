@@ -50,8 +50,7 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
-    /// The kernel gives no notifications of changes. There is a limit to how many can be watched at once
-    /// (`fs.inotify.max_user_instances`).
+    /// The kernel doesn't watch the workload's directory, as when there is none.
     #[error("the log in {} can't be followed", path.display())]
     Watch {
         /// Which.

@@ -132,7 +132,6 @@ impl Sandboxes {
             .arg(self.engine_root())
             .args(["--id", &id.to_string()])
             .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
             .output();
         let output = engine.await.map_err(DestroyError::SpawnEngine)?;
         if !output.status.success() {

@@ -5,6 +5,13 @@
 //!                             resident, tiny              create | exec | delete, then ends
 //!                                  ^----- one JSON report -----'
 //! ```
+//!
+//! Invariants:
+//! - The resident shim never links `libcontainer`, starts no thread, and asks nothing of the agent.
+//! - What the engine starts becomes the shim's child when the engine ends: the shim alone reaps it.
+//! - The two meet in what this file lists beside them: the report, the request for an execution, a terminal's size.
+//!
+//! Reading order: [`report`], [`process`], [`resident`], [`engine`].
 
 pub mod engine;
 pub mod process;

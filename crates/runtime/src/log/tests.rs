@@ -178,3 +178,24 @@ async fn a_follower_ends_when_told_or_when_the_workload_is_removed() {
     let (text, ()) = tokio::join!(rest(&mut orphan), removed);
     assert_eq!(text, "");
 }
+
+#[tokio::test]
+async fn a_follower_beyond_the_kernels_limit_follows_all_the_same() {
+    use nix::sys::inotify::{InitFlags, Inotify};
+    let limit: usize =
+        fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap().trim().parse().unwrap();
+    let taken: Vec<Inotify> =
+        (0..limit.min(1024)).map_while(|_| Inotify::init(InitFlags::IN_CLOEXEC).ok()).collect();
+    let log = Log::new();
+    log.write(1, 0, &["a"]);
+    let mut reader = log.open(LogQuery { follow: true, ..LogQuery::default() });
+    drop(taken);
+    assert_eq!(next(&mut reader).await.unwrap(), "a");
+    let writes_then_ends = async {
+        tokio::task::yield_now().await;
+        log.write(1, 1, &["b"]);
+        log.end();
+    };
+    let (text, ()) = tokio::join!(rest(&mut reader), writes_then_ends);
+    assert_eq!(text, "b");
+}

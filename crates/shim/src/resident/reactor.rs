@@ -111,7 +111,7 @@ impl Resident {
 
     fn handle(&mut self, token: Token, buffer: &mut [u8]) {
         match token {
-            // Which signal it was doesn't matter: children are looked for anyway, and the others are ignored.
+            // It only wakes the loop: children are looked for each time round.
             Token::Signals => while let Ok(Some(_)) = self.signals.read_signal() {},
             Token::Listener => self.accept(),
             Token::Client(id) => {
