@@ -139,12 +139,6 @@ impl Message {
         bytes
     }
 
-    /// A frame of this message.
-    #[must_use]
-    pub fn into_frame(self, stream: StreamId, flags: Flags) -> Frame {
-        Frame { stream, flags, payload: self.encode() }
-    }
-
     /// Appends a frame of this message to `out`.
     ///
     /// # Errors

@@ -8,8 +8,7 @@ use hypercore_wire::{
     ErrorCode, Flags,
     message::{ExecExited, ExecStarted, Exit, Exited, Fault, State},
 };
-
-use nix::unistd::Pid;
+use nix::{libc::SIGKILL, unistd::Pid};
 
 use super::{
     FAREWELL_TIME_MAX, LAUNCHER, Resident, Standing,
@@ -52,7 +51,7 @@ impl Resident {
         let Some(process) = self.processes.get_mut(&id) else { return };
         if let Err(error) = process.started(started) {
             // It runs, but without what was asked for: it must not go on so.
-            let _ = kernel::kill(pid, nix::libc::SIGKILL);
+            let _ = kernel::kill(pid, SIGKILL);
             let message = format!("its terminal can't be used: {error}");
             return self.fail_start(id, &Failure { code: FailureCode::Engine, message });
         }
@@ -69,10 +68,19 @@ impl Resident {
             self.standing = Standing::Running(self.state(pid));
             self.answer_describing();
         }
-        // It may have ended already.
+        self.catch_up(id, pid);
+    }
+
+    /// Does what was due before the process was known: it may have ended already, or be unwanted by now.
+    fn catch_up(&mut self, id: ProcessId, pid: Pid) {
         if let Some(index) = self.unclaimed.iter().position(|(reaped, _)| *reaped == pid) {
             let (_, exit) = self.unclaimed.swap_remove(index);
             self.end(id, exit);
+        } else if let Some(process) =
+            self.processes.get_mut(&id).filter(|process| process.was_killed_by_request)
+        {
+            // It may have ended just now.
+            let _ = process.kill(SIGKILL);
         }
     }
 

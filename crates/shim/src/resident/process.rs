@@ -8,6 +8,7 @@ use nix::{libc::SIGKILL, unistd::Pid};
 
 use super::{
     client::ClientId,
+    detach::set_nonblocking,
     helper::{Ends, Helper, Started},
     input::Input,
     kernel,
@@ -75,19 +76,15 @@ impl Process {
         }
     }
 
-    /// The engine started it. What was asked of it meanwhile is done now.
+    /// The engine started it. A terminal that nobody is left to see is hung up at once.
     pub(super) fn started(&mut self, started: Started) -> io::Result<()> {
         self.phase = Phase::Running(started.pid);
-        if let Some(master) = started.terminal {
-            super::detach::set_nonblocking(&master)?;
-
+        if let Some(master) = started.terminal.filter(|_| !matches!(self.sink, Sink::Nowhere)) {
+            set_nonblocking(&master)?;
             if self.wants_input {
                 self.input = Some(Input::new(master.try_clone()?, true));
             }
             self.outputs.push(Output::new(master, Stream::Stdout, true));
-        }
-        if self.was_killed_by_request {
-            self.kill(SIGKILL)?;
         }
         Ok(())
     }
