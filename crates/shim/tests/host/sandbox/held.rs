@@ -122,11 +122,13 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // In whatever state the test has left it. A runtime of its own: the test's may be unwinding.
+        // In whatever state the test has left it: it may have filled the shim with clients that are only just going.
+        // A runtime of its own, because the test's may be unwinding.
         let (sandboxes, id) = (self.sandboxes.clone(), self.id());
-        let destroyed = std::thread::spawn(move || block_on(sandboxes.destroy(id))).join();
+        let destroys = move || wait_until(WAIT_MAX, || block_on(sandboxes.destroy(id)).ok());
+        let destroyed = std::thread::spawn(destroys).join();
         if !std::thread::panicking() {
-            destroyed.unwrap().unwrap();
+            destroyed.unwrap().expect("it can't be destroyed");
             self.wait_for_shims_end();
         }
     }
