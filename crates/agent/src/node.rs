@@ -1,9 +1,12 @@
 //! How a node is put together, run and taken down. It refuses to do any of the work itself.
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, future::Future, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
+    time::Duration,
+};
 
 use hypercore_cluster::state::Command;
-use hypercore_model::{Ipv4Cidr, NodeId, Timestamp};
+use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
 use hypercore_runtime::{
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
     image::{ImageStore, RegistrySettings},
@@ -117,7 +120,13 @@ pub async fn run(
     };
     let supervisor = Supervisor::new();
     let node = Arc::new(build(&config, directory, &supervisor).await?);
-    let api = listen_api(&node)?;
+    let api = match listen_api(&node) {
+        Ok(api) => api,
+        Err(error) => {
+            take_down(node, supervisor).await;
+            return Err(error);
+        }
+    };
     spawn(&node, &supervisor, api, web);
     tracing::info!(node = %node.identity.short(), "ready");
     ready();
@@ -159,9 +168,8 @@ async fn build(
     let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
     let network_config =
         NetworkConfig { bridge, subnet: workload_subnet, netns_directory: directory.netns() };
-    let network = Network::open(network_config, attachments(&directory))
-        .await
-        .map_err(|error| RunError::Network(error.into()))?;
+    let sandboxes = sandboxes(&config.runtime_directory)?;
+    let network = open_network(network_config, &directory, &sandboxes).await?;
     Ok(Node {
         identity: node_id,
         runtime_directory: config.runtime_directory.clone(),
@@ -175,10 +183,28 @@ async fn build(
         },
         network,
         cgroups: Cgroups::new(layout, parent),
-        sandboxes: sandboxes(&config.runtime_directory)?,
+        sandboxes,
         metrics: Metrics::new(),
         directory,
     })
+}
+
+/// Takes up the network of an earlier run, with all that is known to be attached to it. What isn't was being attached
+/// when that run was cut short: nothing runs in it yet, and it goes before anybody else is given its address.
+async fn open_network(
+    config: NetworkConfig,
+    directory: &Directory,
+    sandboxes: &Sandboxes,
+) -> Result<Network, RunError> {
+    let attached = attachments(directory);
+    let mut kept: BTreeSet<WorkloadId> = attached.iter().map(|attachment| attachment.id).collect();
+    // Should a record have been lost, its workload still keeps what it has.
+    kept.extend(sandboxes.scan().map_err(|error| RunError::Network(error.into()))?);
+    let network = Network::open(config, attached).await.map_err(|error| RunError::Network(error.into()))?;
+    if let Err(error) = network.sweep(|| kept).await {
+        tracing::warn!(error = chain(&error), "could not remove what an earlier run left of the network");
+    }
+    Ok(network)
 }
 
 /// What the workloads of an earlier run of the agent are attached to.
