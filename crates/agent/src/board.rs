@@ -51,6 +51,14 @@ impl Observed {
         }
     }
 
+    /// Notes that it has no process, and so no place on the network, any more.
+    pub(crate) fn leave(&mut self, finished_at: Timestamp) {
+        self.sandbox = None;
+        self.address = None;
+        self.ports.clear();
+        self.finished_at = Some(finished_at);
+    }
+
     /// Moves the status along. An event that doesn't fit is a defect: it is logged, and the status stays.
     pub(crate) fn advance(&mut self, event: LifecycleEvent) {
         match self.status.after(event) {
@@ -71,9 +79,22 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Watches one workload; one never heard of is pending.
-    pub(crate) fn watch(&self, id: WorkloadId) -> watch::Receiver<Observed> {
-        self.lock().entry(id).or_insert_with(|| watch::Sender::new(Observed::pending())).subscribe()
+    /// Watches one workload. One that nothing was observed of yet is pending if it `is_known` to the state; else it was
+    /// removed, and its watch is at its end.
+    ///
+    /// `is_known` is asked under the board's lock: an entry made here is older than the workload's removal, so that its
+    /// keeper takes it away.
+    pub(crate) fn watch(&self, id: WorkloadId, is_known: impl FnOnce() -> bool) -> watch::Receiver<Observed> {
+        let mut entries = self.lock();
+        if let Some(sender) = entries.get(&id) {
+            return sender.subscribe();
+        }
+        let sender = watch::Sender::new(Observed::pending());
+        let observed = sender.subscribe();
+        if is_known() {
+            entries.insert(id, sender);
+        }
+        observed
     }
 
     /// What was last observed of a workload, if anything.
@@ -120,5 +141,57 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkloadId, watch::Sender<Observed>>> {
         // Each change is one assignment, so a panic elsewhere can't have left an entry half-written.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> WorkloadId {
+        WorkloadId::from_bytes([1; 16])
+    }
+
+    #[tokio::test]
+    async fn who_watches_sees_changes_and_the_removal() {
+        let board = Board::default();
+        let mut observed = board.watch(id(), || true);
+        assert_eq!(observed.borrow_and_update().status, WorkloadStatus::Pending);
+        board.update(id(), |observed| observed.advance(LifecycleEvent::PullBegun));
+        board.remove(id());
+        // What was noted before the removal is still seen, and only then the end.
+        assert!(observed.changed().await.is_ok());
+        assert_eq!(observed.borrow_and_update().status, WorkloadStatus::Pulling);
+        assert!(observed.changed().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn watching_what_was_removed_ends_at_once_and_leaves_nothing() {
+        let board = Board::default();
+        assert!(board.watch(id(), || false).changed().await.is_err());
+        assert!(board.ids().is_empty());
+    }
+
+    #[test]
+    fn a_watcher_does_not_take_away_what_a_keeper_still_works_on() {
+        let board = Board::default();
+        board.update(id(), |observed| observed.advance(LifecycleEvent::StartBegun));
+        assert_eq!(board.watch(id(), || false).borrow().status, WorkloadStatus::Starting);
+        assert_eq!(board.ids(), BTreeSet::from([id()]));
+    }
+
+    #[test]
+    fn what_ended_has_no_place_on_the_network() {
+        let mut observed = Observed::pending();
+        observed.address = Some(Ipv4Addr::LOCALHOST);
+        observed.leave(Timestamp::from_unix_ms(7));
+        assert_eq!((observed.address, observed.finished_at), (None, Some(Timestamp::from_unix_ms(7))));
+    }
+
+    #[test]
+    fn an_event_that_does_not_fit_changes_nothing() {
+        let mut observed = Observed::pending();
+        observed.advance(LifecycleEvent::Exited);
+        assert_eq!(observed.status, WorkloadStatus::Pending);
     }
 }

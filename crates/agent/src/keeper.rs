@@ -17,12 +17,12 @@ mod launch;
 mod outcome;
 mod recover;
 
-pub(crate) use outcome::read_surroundings;
+pub(crate) use outcome::{read_last, read_surroundings};
 
 use std::{sync::Arc, time::Duration};
 
 use hypercore_cluster::state::{Command, Desired, WorkloadRecord};
-use hypercore_model::{WorkloadId, lifecycle::LifecycleEvent};
+use hypercore_model::{Attempt, WorkloadId, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
     bundle,
     sandbox::{ExitRecord, Sandbox, ShimVanished},
@@ -45,6 +45,8 @@ pub(crate) async fn keep(node: Arc<Node>, id: WorkloadId) {
     let keeper = Keeper { node, id, paths };
     let mut changes = keeper.node.ledger.changes();
     if let Some(record) = keeper.wanted() {
+        // A keeper before this one may have panicked half way: what it noted is found out anew.
+        keeper.update(|observed| *observed = Observed::pending());
         keeper.recover(&record).await;
     }
     loop {
@@ -59,10 +61,10 @@ pub(crate) async fn keep(node: Arc<Node>, id: WorkloadId) {
         match (record.desired, observed.sandbox) {
             (Desired::Running, None) => keeper.start(&record, &mut changes).await,
             (Desired::Running, Some(sandbox)) => tokio::select! {
-                end = sandbox.exited() => keeper.settle(end).await,
+                end = sandbox.exited() => keeper.settle(record.attempt, end).await,
                 () = keeper.wait_for_other_wishes(&record, &mut changes) => {}
             },
-            (Desired::Stopped { .. }, None) => keeper.give_up(),
+            (Desired::Stopped { .. }, None) => keeper.give_up(record.attempt),
             (Desired::Stopped { signal, grace_ms }, Some(sandbox)) => {
                 let signal = signal.unwrap_or(observed.stop_signal);
                 let grace = Duration::from_millis(grace_ms);
@@ -78,7 +80,7 @@ impl Keeper {
     }
 
     fn observed(&self) -> Observed {
-        self.node.board.watch(self.id).borrow().clone()
+        self.node.board.get(self.id).unwrap_or_else(Observed::pending)
     }
 
     fn update(&self, change: impl FnOnce(&mut Observed)) {
@@ -97,14 +99,14 @@ impl Keeper {
     }
 
     /// A workload that was told to stop before it ever ran.
-    fn give_up(&self) {
+    fn give_up(&self, attempt: Attempt) {
+        let finished_at = clock::now();
         self.update(|observed| {
             observed.advance(LifecycleEvent::StopAsked);
             observed.advance(LifecycleEvent::StartFailed);
-            observed.finished_at = Some(clock::now());
+            observed.finished_at = Some(finished_at);
         });
-        let outcome = outcome::Outcome::stopped_unstarted(clock::now());
-        outcome::write(&self.paths, &outcome);
+        outcome::write(&self.paths, &outcome::Outcome::stopped_unstarted(attempt, finished_at));
     }
 
     /// Asks the first process to end, and kills it when the grace period is over. A further wish (a shorter grace
@@ -122,19 +124,19 @@ impl Keeper {
         self.send_signal(sandbox, signal).await;
         let deadline = Instant::now() + grace;
         tokio::select! {
-            end = sandbox.exited() => return self.settle(end).await,
+            end = sandbox.exited() => return self.settle(record.attempt, end).await,
             () = tokio::time::sleep_until(deadline) => {}
             () = self.wait_for_other_wishes(record, changes) => return,
         }
         tracing::info!(workload = %self.id, "the grace period is over: killing");
-        self.kill(sandbox).await;
+        self.kill(record.attempt, sandbox).await;
     }
 
     /// Kills the workload and waits for the end. A shim that no longer answers is taken down with it.
-    async fn kill(&self, sandbox: &Sandbox) {
+    async fn kill(&self, attempt: Attempt, sandbox: &Sandbox) {
         self.send_signal(sandbox, Signal::SIGKILL as i32).await;
         let end = tokio::time::timeout(KILL_TIME_MAX, sandbox.exited()).await.unwrap_or(Err(ShimVanished));
-        self.settle(end).await;
+        self.settle(attempt, end).await;
     }
 
     async fn send_signal(&self, sandbox: &Sandbox, signal: i32) {
@@ -145,25 +147,24 @@ impl Keeper {
     }
 
     /// Records how the workload ended and takes down what was put up for it.
-    async fn settle(&self, end: Result<ExitRecord, ShimVanished>) {
+    async fn settle(&self, attempt: Attempt, end: Result<ExitRecord, ShimVanished>) {
         self.take_down().await;
         match end {
             Ok(exit) => {
                 tracing::info!(workload = %self.id, exit = ?exit.exit, "ended");
                 self.update(|observed| {
                     observed.advance(LifecycleEvent::Exited);
-                    observed.sandbox = None;
+                    observed.leave(exit.finished_at);
                     observed.started_at = Some(exit.started_at);
-                    observed.finished_at = Some(exit.finished_at);
                     observed.exit = Some(exit.exit);
                 });
             }
-            Err(ShimVanished) => self.lose(),
+            Err(ShimVanished) => self.lose(attempt),
         }
     }
 
     /// Records that nobody knows how the workload ended.
-    fn lose(&self) {
+    fn lose(&self, attempt: Attempt) {
         let failure = Failure {
             code: "shim_vanished".into(),
             message: "the process that watched over it is gone, so how it ended is unknown".into(),
@@ -173,11 +174,10 @@ impl Keeper {
         let finished_at = clock::now();
         self.update(|observed| {
             observed.advance(LifecycleEvent::ShimVanished);
-            observed.sandbox = None;
-            observed.finished_at = Some(finished_at);
+            observed.leave(finished_at);
             observed.failure = Some(failure.clone());
         });
-        outcome::write(&self.paths, &outcome::Outcome::lost(failure, finished_at));
+        outcome::write(&self.paths, &outcome::Outcome::lost(attempt, failure, finished_at));
     }
 
     /// Takes down everything that was put up for the workload; its logs and records stay. Each step is tried even
@@ -186,12 +186,21 @@ impl Keeper {
         self.complain("end its processes", self.node.sandboxes.destroy(self.id).await);
         self.complain("detach it from the network", self.node.network.detach(self.id).await);
         let directory = self.paths.directory().to_owned();
-        match tokio::task::spawn_blocking(move || bundle::discard(&directory)).await {
-            Ok(result) => self.complain("unmount its root", result),
-            Err(error) => self.complain("unmount its root", Err::<(), _>(error)),
-        }
+        self.blocking("unmount its root", move || bundle::discard(&directory)).await;
         self.complain("remove its cgroup", self.node.cgroups.remove(self.id));
         outcome::forget_surroundings(&self.paths);
+    }
+
+    /// Does work on the disk that may take long, away from the threads that serve everybody.
+    async fn blocking<E: std::error::Error + Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => self.complain(what, result),
+            Err(error) => self.complain(what, Err::<(), _>(error)),
+        }
     }
 
     fn complain<T, E: std::error::Error>(&self, what: &str, result: Result<T, E>) {
@@ -221,9 +230,8 @@ impl Keeper {
             }
         }
         self.take_down().await;
-        if let Err(error) = gone::bury(&self.paths) {
-            tracing::warn!(workload = %self.id, error = crate::failure::chain(&error), "could not remove its disks");
-        }
+        let paths = self.paths.clone();
+        self.blocking("remove its disks", move || gone::bury(&paths)).await;
         self.node.board.remove(self.id);
         tracing::info!(workload = %self.id, "removed");
     }

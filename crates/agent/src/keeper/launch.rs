@@ -4,7 +4,7 @@
 use std::{fs, sync::Arc};
 
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_model::{Isolation, lifecycle::LifecycleEvent};
+use hypercore_model::{Attempt, Isolation, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
     bundle::{self, Bundle, BundleRequest},
     image::{Image, PullProgress},
@@ -35,7 +35,7 @@ impl Keeper {
         };
         match launched {
             Ok(()) => tracing::info!(workload = %self.id, took = ?clock::now().since(begun), "running"),
-            Err(failure) => self.fail(failure).await,
+            Err(failure) => self.fail(record.attempt, failure).await,
         }
     }
 
@@ -44,11 +44,11 @@ impl Keeper {
         self.update(|observed| *observed = crate::board::Observed::pending());
     }
 
-    async fn fail(&self, failure: Failure) {
+    async fn fail(&self, attempt: Attempt, failure: Failure) {
         tracing::warn!(workload = %self.id, code = failure.code, "{failure}");
         self.take_down().await;
         let finished_at = clock::now();
-        outcome::write(&self.paths, &outcome::Outcome::failed(failure.clone(), finished_at));
+        outcome::write(&self.paths, &outcome::Outcome::failed(attempt, failure.clone(), finished_at));
         self.update(|observed| {
             observed.advance(LifecycleEvent::StartFailed);
             observed.finished_at = Some(finished_at);

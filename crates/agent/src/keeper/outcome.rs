@@ -13,6 +13,8 @@ use crate::{directory::WorkloadPaths, failure::Failure};
 /// How a workload ended when there is no exit status to tell it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Outcome {
+    /// Which attempt ended so. It says nothing about any other.
+    pub(super) attempt: Attempt,
     /// `stopped` (before it ever ran), `failed` or `lost`.
     pub(super) status: WorkloadStatus,
     pub(super) finished_at: Timestamp,
@@ -20,16 +22,16 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) const fn stopped_unstarted(finished_at: Timestamp) -> Self {
-        Self { status: WorkloadStatus::Stopped, finished_at, failure: None }
+    pub(super) const fn stopped_unstarted(attempt: Attempt, finished_at: Timestamp) -> Self {
+        Self { attempt, status: WorkloadStatus::Stopped, finished_at, failure: None }
     }
 
-    pub(super) const fn failed(failure: Failure, finished_at: Timestamp) -> Self {
-        Self { status: WorkloadStatus::Failed, finished_at, failure: Some(failure) }
+    pub(super) const fn failed(attempt: Attempt, failure: Failure, finished_at: Timestamp) -> Self {
+        Self { attempt, status: WorkloadStatus::Failed, finished_at, failure: Some(failure) }
     }
 
-    pub(super) const fn lost(failure: Failure, finished_at: Timestamp) -> Self {
-        Self { status: WorkloadStatus::Lost, finished_at, failure: Some(failure) }
+    pub(super) const fn lost(attempt: Attempt, failure: Failure, finished_at: Timestamp) -> Self {
+        Self { attempt, status: WorkloadStatus::Lost, finished_at, failure: Some(failure) }
     }
 }
 
@@ -42,9 +44,14 @@ pub(super) fn write(paths: &WorkloadPaths, outcome: &Outcome) {
     }
 }
 
-/// Reads `outcome.json`, if there is one that can be read.
-pub(super) fn read(paths: &WorkloadPaths) -> Option<Outcome> {
-    read_json(&paths.outcome())
+/// How this attempt ended, if it did so without an exit status. An earlier attempt's outcome counts for nothing.
+pub(super) fn read(paths: &WorkloadPaths, attempt: Attempt) -> Option<Outcome> {
+    read_json(&paths.outcome()).filter(|outcome: &Outcome| outcome.attempt == attempt)
+}
+
+/// How a removed workload ended: its status then, and why if that was recorded.
+pub(crate) fn read_last(paths: &WorkloadPaths) -> Option<(WorkloadStatus, Option<Failure>)> {
+    read_json(&paths.outcome()).map(|outcome: Outcome| (outcome.status, outcome.failure))
 }
 
 /// Writes which attempt this directory belongs to.
@@ -108,4 +115,49 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
             |error| tracing::warn!(path = %path.display(), %error, "a record is malformed and is ignored"),
         )
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, WorkloadPaths) {
+        let root = tempfile::tempdir().unwrap();
+        let paths = WorkloadPaths::at(root.path().join("w"));
+        (root, paths)
+    }
+
+    fn failure() -> Failure {
+        Failure { code: "image_not_found".into(), message: "no such image".into(), hint: "look again".into() }
+    }
+
+    #[test]
+    fn an_outcome_is_read_back_as_it_was_written() {
+        let (_root, paths) = place();
+        let (attempt, at) = (Attempt::FIRST, Timestamp::from_unix_ms(7));
+        // No attempt was begun here: the image could not be had, so nothing else was written.
+        write(&paths, &Outcome::failed(attempt, failure(), at));
+        let outcome = read(&paths, attempt).unwrap();
+        assert_eq!((outcome.status, outcome.finished_at), (WorkloadStatus::Failed, at));
+        assert_eq!(outcome.failure, Some(failure()));
+        assert_eq!(read_last(&paths), Some((WorkloadStatus::Failed, Some(failure()))));
+        assert!(!paths.outcome().with_extension("tmp").exists());
+    }
+
+    #[test]
+    fn an_outcome_says_nothing_about_a_later_attempt() {
+        let (_root, paths) = place();
+        write(&paths, &Outcome::lost(Attempt::FIRST, failure(), Timestamp::from_unix_ms(7)));
+        assert!(read(&paths, Attempt::FIRST.next()).is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_nothing() {
+        let (_root, paths) = place();
+        assert!(read_attempt(&paths).is_none() && read_surroundings(&paths).is_none());
+        fs::create_dir_all(paths.directory()).unwrap();
+        fs::write(paths.outcome(), "{").unwrap();
+        assert!(read(&paths, Attempt::FIRST).is_none());
+        forget_surroundings(&paths);
+    }
 }

@@ -1,28 +1,27 @@
 //! Finds out what already became of a workload: after a restart of the agent, or of the machine.
 //! It refuses to start anything; at the worst it finds nothing, and the keeper begins from there.
 
+use std::time::Duration;
+
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_model::lifecycle::LifecycleEvent;
-use hypercore_runtime::sandbox::{Adoption, Sandbox, ShimVanished};
+use hypercore_model::{Attempt, lifecycle::LifecycleEvent};
+use hypercore_runtime::sandbox::{AdoptError, Adoption, Sandbox, ShimVanished};
 
 use super::{
     Keeper,
     outcome::{self, Surroundings},
 };
-use crate::board::Observed;
+use crate::{board::Observed, failure::chain};
+
+/// How often a shim is asked before it counts as lost.
+const ADOPT_TRIES_MAX: u32 = 3;
+/// The pause before a shim is asked again.
+const ADOPT_AGAIN: Duration = Duration::from_secs(1);
 
 impl Keeper {
     /// Brings the board up to what is really there.
     pub(super) async fn recover(&self, record: &WorkloadRecord) {
-        let Some(attempt) = outcome::read_attempt(&self.paths) else { return };
-        if attempt != record.attempt {
-            // What this directory holds was superseded: it must be gone before anything else is done.
-            tracing::info!(workload = %self.id, attempt = attempt.number(), "ending a superseded attempt");
-            self.take_down().await;
-            self.forget_attempt();
-            return;
-        }
-        if let Some(outcome) = outcome::read(&self.paths) {
+        if let Some(outcome) = outcome::read(&self.paths, record.attempt) {
             self.take_down().await;
             self.update(|observed| {
                 observed.status = outcome.status;
@@ -31,16 +30,39 @@ impl Keeper {
             });
             return;
         }
-        match self.node.sandboxes.adopt(self.id, self.paths.directory()).await {
+        let Some(attempt) = outcome::read_attempt(&self.paths) else { return };
+        if attempt != record.attempt {
+            // What this directory holds was superseded: it must be gone before anything else is done.
+            tracing::info!(workload = %self.id, attempt = attempt.number(), "ending a superseded attempt");
+            self.take_down().await;
+            self.forget_attempt();
+            return;
+        }
+        match self.ask_shim().await {
             Ok(Adoption::Running(sandbox)) => self.adopt(sandbox),
             Ok(Adoption::Ended(exit)) => {
                 self.update(|observed| observed.advance(LifecycleEvent::StartBegun));
-                self.settle(Ok(exit)).await;
+                self.settle(attempt, Ok(exit)).await;
             }
-            Ok(Adoption::Gone) => self.mourn().await,
+            Ok(Adoption::Gone) => self.mourn(attempt).await,
             Err(error) => {
-                tracing::warn!(workload = %self.id, error = crate::failure::chain(&error), "its shim can't be adopted");
-                self.mourn().await;
+                tracing::warn!(workload = %self.id, error = chain(&error), "its shim can't be adopted");
+                self.mourn(attempt).await;
+            }
+        }
+    }
+
+    /// Asks more than once before giving up: a shim that is slow on a busy machine must not cost its workload its life.
+    async fn ask_shim(&self) -> Result<Adoption, AdoptError> {
+        let mut tries = 1;
+        loop {
+            match self.node.sandboxes.adopt(self.id, self.paths.directory()).await {
+                Err(AdoptError::Request(error)) if tries < ADOPT_TRIES_MAX => {
+                    tracing::info!(workload = %self.id, error = chain(&error), tries, "asking its shim again");
+                    tries += 1;
+                    tokio::time::sleep(ADOPT_AGAIN).await;
+                }
+                adopted => return adopted,
             }
         }
     }
@@ -60,11 +82,11 @@ impl Keeper {
     }
 
     /// There is no shim and no exit status. What had run is lost; what no shim was begun for may still begin.
-    async fn mourn(&self) {
+    async fn mourn(&self, attempt: Attempt) {
         let had_shim = self.paths.exit_reserved().exists();
         if had_shim {
             self.update(|observed| observed.advance(LifecycleEvent::StartBegun));
-            self.settle(Err(ShimVanished)).await;
+            self.settle(attempt, Err(ShimVanished)).await;
         } else {
             self.take_down().await;
         }

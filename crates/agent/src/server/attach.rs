@@ -60,7 +60,11 @@ impl Handlers {
     /// The live sandbox; none when the workload has ended and the caller wants what it wrote before.
     fn sandbox_to_join(&self, target: &Target, start: &v1::AttachStart) -> Result<Option<Sandbox>, Problem> {
         let Target::Known(record) = target else { return Ok(None) };
-        let has_ended = self.node.board.get(record.id).is_some_and(|observed| observed.status.is_final());
+        let has_ended = match self.node.board.get(record.id) {
+            Some(observed) => observed.status.is_final(),
+            // Not begun, or removed since it was found.
+            None => !target::is_known(&self.node, record.id),
+        };
         if has_ended && start.from_start {
             return Ok(None);
         }

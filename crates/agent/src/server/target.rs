@@ -26,12 +26,12 @@ pub(super) fn known(node: &Node, text: &str) -> Result<Arc<WorkloadRecord>, Prob
 
 /// Watches a workload that was found in the state, begun or not. If it was removed meanwhile, the watch is at its end.
 pub(super) fn observe(node: &Node, id: WorkloadId) -> watch::Receiver<Observed> {
-    let observed = node.board.watch(id);
-    // Watching makes an entry; its keeper removes it after the state forgot the workload, unless that was before.
-    if node.ledger.read(|state| state.workload(&id).is_none()) {
-        node.board.remove(id);
-    }
-    observed
+    node.board.watch(id, || is_known(node, id))
+}
+
+/// Whether the state has this workload.
+pub(super) fn is_known(node: &Node, id: WorkloadId) -> bool {
+    node.ledger.read(|state| state.workload(&id).is_some())
 }
 
 /// Finds a workload of the state, or the kept records of a removed one.
