@@ -5,12 +5,12 @@ use std::time::Duration;
 use hypercore_api::v1;
 use hypercore_cluster::state::{Command, WorkloadRecord};
 use hypercore_model::{ExitStatus, WorkloadStatus};
-use hypercore_runtime::sandbox::ExitRecord;
+use hypercore_runtime::sandbox::{ExitRecord, RequestError};
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use super::{Handlers, problem::Problem, request, target, target::Target};
-use crate::{board::Observed, directory::WorkloadPaths};
+use crate::{board::Observed, directory::WorkloadPaths, failure::Failure, keeper};
 
 /// How long a stopped workload gets when the caller doesn't say.
 const GRACE_MS_DEFAULT: u32 = 10_000;
@@ -39,7 +39,10 @@ impl Handlers {
         let record = target::known(&self.node, &call.id)?;
         let signal = request::signal(call.signal, Signal::SIGKILL)?;
         let sandbox = self.running_sandbox(&record)?;
-        sandbox.signal(signal).await.map_err(|error| Problem::fault("signal_failed", &error))?;
+        sandbox.signal(signal).await.map_err(|error| match error {
+            RequestError::Gone => not_running(&record, "at its end"),
+            error => Problem::fault("signal_failed", &error),
+        })?;
         Ok(v1::KillResponse { id: record.id.to_string() })
     }
 
@@ -86,7 +89,7 @@ impl Handlers {
         let last = end(&mut observed).await;
         // A workload that was removed may have left its exit status on disk alone.
         let recorded = || gone_exit(&self.node.directory.workload(record.id)).ok();
-        last.exit.or_else(recorded).ok_or_else(|| without_exit(&last))
+        last.exit.or_else(recorded).ok_or_else(|| without_exit(last.status, last.failure.as_ref()))
     }
 
     /// The sandbox of a workload that has processes.
@@ -96,12 +99,14 @@ impl Handlers {
     ) -> Result<hypercore_runtime::sandbox::Sandbox, Problem> {
         let observed = self.node.board.get(record.id);
         let status = observed.as_ref().map_or(WorkloadStatus::Pending, |observed| observed.status);
-        observed.and_then(|observed| observed.sandbox).ok_or_else(|| {
-            let problem =
-                Problem::conflict("not_running", format!("workload {} is {status}", record.id.short()));
-            problem.hint("`hypercore ps -a` shows what runs")
-        })
+        observed.and_then(|observed| observed.sandbox).ok_or_else(|| not_running(record, status.as_str()))
     }
+}
+
+/// What is asked for needs the workload's processes, and there are none.
+fn not_running(record: &WorkloadRecord, status: &str) -> Problem {
+    Problem::conflict("not_running", format!("workload {} is {status}", record.id.short()))
+        .hint("`hypercore ps -a` shows what runs")
 }
 
 /// Returns what was observed last, once that is final or the workload was removed.
@@ -111,25 +116,24 @@ pub(super) async fn end(observed: &mut watch::Receiver<Observed>) -> Observed {
     observed.borrow().clone()
 }
 
-/// How a removed workload ended, from the record its shim wrote.
+/// How a removed workload ended, from the record its shim wrote; else why it did not, from the one its keeper wrote.
 fn gone_exit(paths: &WorkloadPaths) -> Result<ExitStatus, Problem> {
     let bytes = std::fs::read(paths.exit());
     let record = bytes.ok().and_then(|bytes| serde_json::from_slice::<ExitRecord>(&bytes).ok());
-    record.map(|record| record.exit).ok_or_else(|| {
-        Problem::conflict(
+    record.map(|record| record.exit).ok_or_else(|| match keeper::read_last(paths) {
+        Some((status, failure)) => without_exit(status, failure.as_ref()),
+        None => Problem::conflict(
             "no_exit_status",
             "the workload was removed, and has no exit status: it never ran to its end",
-        )
+        ),
     })
 }
 
 /// Why an ended workload has no exit status.
-fn without_exit(observed: &Observed) -> Problem {
-    match &observed.failure {
-        Some(failure) => {
-            Problem::conflict("no_exit_status", format!("the workload {}: {failure}", observed.status))
-                .hint(failure.hint.clone())
-        }
+fn without_exit(status: WorkloadStatus, failure: Option<&Failure>) -> Problem {
+    match failure {
+        Some(failure) => Problem::conflict("no_exit_status", format!("the workload {status}: {failure}"))
+            .hint(failure.hint.clone()),
         None => Problem::conflict("no_exit_status", "the workload was stopped before it ran"),
     }
 }
