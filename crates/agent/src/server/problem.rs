@@ -114,3 +114,55 @@ impl From<Rejection> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hypercore_api::{ApiError, ErrorKind};
+    use hypercore_model::WorkloadId;
+
+    use super::*;
+
+    fn id() -> WorkloadId {
+        WorkloadId::from_bytes([1; 16])
+    }
+
+    fn told(problem: impl Into<Problem>) -> (Code, ApiError) {
+        let status = Status::from(problem.into());
+        (status.code(), ApiError::from(status))
+    }
+
+    #[test]
+    fn a_taken_name_tells_code_hint_and_holder() {
+        let taken = Rejection::NameTaken { name: "web".parse().unwrap(), by: id() };
+        let (code, error) = told(SubmitError::Rejected(taken));
+        assert_eq!((code, error.code.as_str()), (Code::AlreadyExists, "name_taken"));
+        assert!(error.message.contains("web") && error.hint.is_some(), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found_however_it_was_asked_for() {
+        for problem in [
+            Problem::from(ResolveError::NotFound("w".into())),
+            Problem::from(Rejection::UnknownWorkload(id())),
+        ] {
+            let (code, error) = told(problem);
+            assert_eq!((code, error.kind), (Code::NotFound, ErrorKind::NotFound));
+            assert_eq!(error.code, "workload_not_found");
+            assert!(error.hint.is_some());
+        }
+    }
+
+    #[test]
+    fn a_closing_node_is_unavailable_and_a_reused_request_id_a_conflict() {
+        assert_eq!(told(SubmitError::Closed).0, Code::Unavailable);
+        assert_eq!(told(Rejection::WorkloadRemoved(id())).0, Code::AlreadyExists);
+    }
+
+    #[test]
+    fn a_failure_keeps_its_code_and_an_empty_hint_is_none() {
+        let failure = Failure { code: "disk_full".into(), message: "no room".into(), hint: String::new() };
+        let (code, error) = told(Problem::of_failure(Code::ResourceExhausted, &failure));
+        assert_eq!((code, error.code.as_str(), error.hint), (Code::ResourceExhausted, "disk_full", None));
+        assert_eq!(error.message, "no room");
+    }
+}

@@ -93,3 +93,83 @@ pub(super) fn pull_progress(progress: &PullProgress) -> v1::PullProgress {
         step: step.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hypercore_cluster::state::Desired;
+    use hypercore_model::{Attempt, Digest, NodeId, Timestamp, WorkloadId, WorkloadSpec};
+
+    use super::*;
+
+    fn follower(observed: &watch::Sender<Observed>) -> Follower {
+        let record = WorkloadRecord {
+            id: WorkloadId::from_bytes([1; 16]),
+            spec: WorkloadSpec::of_image("web:1".parse().unwrap()),
+            node: NodeId::from_bytes([2; 32]),
+            attempt: Attempt::FIRST,
+            desired: Desired::Running,
+            author: NodeId::from_bytes([2; 32]),
+            created_at: Timestamp::from_unix_ms(0),
+        };
+        Follower { record: Arc::new(record), observed: observed.subscribe(), shown: None, queue: Vec::new() }
+    }
+
+    fn layer(byte: u8, received_bytes: u64) -> PullProgress {
+        let layer = format!("sha256:{}", format!("{byte:02x}").repeat(32)).parse::<Digest>().unwrap();
+        PullProgress { layer, received_bytes, total_bytes: 10, step: PullStep::Downloading }
+    }
+
+    fn set(observed: &watch::Sender<Observed>, status: WorkloadStatus, pull: &[PullProgress]) {
+        observed.send_modify(|observed| {
+            observed.status = status;
+            observed.pull = pull.to_vec();
+        });
+    }
+
+    /// The next `count` things that are told: a status by its name, a layer by its bytes.
+    async fn told(follower: &mut Follower, count: usize) -> Vec<String> {
+        let mut told = Vec::new();
+        for _ in 0..count {
+            let next = tokio::time::timeout(Duration::from_secs(10), follower.next());
+            told.push(match next.await.expect("there is more to tell") {
+                Some(Event::Pull(progress)) => progress.received.to_string(),
+                Some(Event::State(state)) => WorkloadStatus::from(state.status()).to_string(),
+                None => "end".into(),
+            });
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn layers_come_after_the_pull_began_and_before_what_followed_it() {
+        let observed = watch::Sender::new(Observed::pending());
+        let mut follower = follower(&observed);
+        assert_eq!(told(&mut follower, 1).await, ["pending"]);
+        set(&observed, WorkloadStatus::Pulling, &[layer(1, 1), layer(2, 2)]);
+        assert_eq!(told(&mut follower, 3).await, ["pulling", "1", "2"]);
+        // The second layer did not move, and is not told again.
+        set(&observed, WorkloadStatus::Starting, &[layer(1, 9), layer(2, 2)]);
+        assert_eq!(told(&mut follower, 2).await, ["9", "starting"]);
+        set(&observed, WorkloadStatus::Running, &[layer(1, 9), layer(2, 2)]);
+        assert_eq!(told(&mut follower, 2).await, ["running", "end"]);
+    }
+
+    #[tokio::test]
+    async fn a_late_caller_is_told_the_status_first() {
+        let observed = watch::Sender::new(Observed::pending());
+        set(&observed, WorkloadStatus::Failed, &[layer(1, 1)]);
+        assert_eq!(told(&mut follower(&observed), 3).await, ["failed", "1", "end"]);
+    }
+
+    #[tokio::test]
+    async fn a_removal_is_the_end_after_what_was_seen_last() {
+        let observed = watch::Sender::new(Observed::pending());
+        let mut follower = follower(&observed);
+        assert_eq!(told(&mut follower, 1).await, ["pending"]);
+        set(&observed, WorkloadStatus::Pulling, &[]);
+        drop(observed);
+        assert_eq!(told(&mut follower, 2).await, ["pulling", "end"]);
+    }
+}
