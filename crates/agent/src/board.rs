@@ -17,6 +17,8 @@ use crate::failure::Failure;
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
     pub(crate) status: WorkloadStatus,
+    /// Whether its keeper has looked for what an earlier run of the agent left; before that, the rest says little.
+    pub(crate) is_recovered: bool,
     /// The live sandbox, while there is one.
     pub(crate) sandbox: Option<Sandbox>,
     pub(crate) started_at: Option<Timestamp>,
@@ -38,6 +40,7 @@ impl Observed {
     pub(crate) const fn pending() -> Self {
         Self {
             status: WorkloadStatus::Pending,
+            is_recovered: false,
             sandbox: None,
             started_at: None,
             finished_at: None,

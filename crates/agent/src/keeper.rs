@@ -48,6 +48,7 @@ pub(crate) async fn keep(node: Arc<Node>, id: WorkloadId) {
         // A keeper before this one may have panicked half way: what it noted is found out anew.
         keeper.update(|observed| *observed = Observed::pending());
         keeper.recover(&record).await;
+        keeper.update(|observed| observed.is_recovered = true);
     }
     loop {
         changes.mark_unchanged();

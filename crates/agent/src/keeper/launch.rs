@@ -18,7 +18,7 @@ use super::{
     outcome::{self, Surroundings},
     recover::note,
 };
-use crate::{clock, failure::Failure};
+use crate::{board::Observed, clock, failure::Failure};
 
 impl Keeper {
     /// Brings the workload up, or records why it can't be. A stop that is asked for meanwhile is followed at once
@@ -41,7 +41,7 @@ impl Keeper {
 
     /// A pull was given up for another wish: the attempt stands where it began.
     fn restart_pending(&self) {
-        self.update(|observed| *observed = crate::board::Observed::pending());
+        self.update(|observed| *observed = Observed { is_recovered: true, ..Observed::pending() });
     }
 
     async fn fail(&self, attempt: Attempt, failure: Failure) {

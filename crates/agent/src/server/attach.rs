@@ -42,7 +42,7 @@ impl Handlers {
     }
 
     async fn session(&self, target: &Target, start: &v1::AttachStart) -> Result<Session, Problem> {
-        let sandbox = self.sandbox_to_join(target, start)?;
+        let sandbox = self.sandbox_to_join(target, start).await?;
         let input = match &sandbox {
             Some(sandbox) if start.stdin => open_input(sandbox).await?,
             _ => None,
@@ -58,17 +58,19 @@ impl Handlers {
     }
 
     /// The live sandbox; none when the workload has ended and the caller wants what it wrote before.
-    fn sandbox_to_join(&self, target: &Target, start: &v1::AttachStart) -> Result<Option<Sandbox>, Problem> {
+    async fn sandbox_to_join(
+        &self,
+        target: &Target,
+        start: &v1::AttachStart,
+    ) -> Result<Option<Sandbox>, Problem> {
         let Target::Known(record) = target else { return Ok(None) };
-        let has_ended = match self.node.board.get(record.id) {
-            Some(observed) => observed.status.is_final(),
-            // Not begun, or removed since it was found.
-            None => !target::is_known(&self.node, record.id),
-        };
+        let observed = target::recovered(&self.node, record.id).await;
+        // It may also have been removed since it was found.
+        let has_ended = observed.status.is_final() || !target::is_known(&self.node, record.id);
         if has_ended && start.from_start {
             return Ok(None);
         }
-        self.running_sandbox(record).map(Some)
+        self.running_sandbox(record).await.map(Some)
     }
 
     /// Everything the workload writes until its end, then how it ended.

@@ -21,7 +21,7 @@ impl Handlers {
             return Err(Problem::invalid("invalid_request", "the first message must be `start`").into());
         };
         let record = target::known(&self.node, &start.id)?;
-        let sandbox = self.running_sandbox(&record)?;
+        let sandbox = self.running_sandbox(&record).await?;
         let session = sandbox.exec(exec_request(start)?).await;
         let ExecSession { events, input, .. } =
             session.map_err(|error| Problem::of_failure(blame::exec_kind(&error), &blame::exec(&error)))?;

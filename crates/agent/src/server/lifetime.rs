@@ -38,7 +38,7 @@ impl Handlers {
     pub(super) async fn kill_workload(&self, call: v1::KillRequest) -> Result<v1::KillResponse, Problem> {
         let record = target::known(&self.node, &call.id)?;
         let signal = request::signal(call.signal, Signal::SIGKILL)?;
-        let sandbox = self.running_sandbox(&record)?;
+        let sandbox = self.running_sandbox(&record).await?;
         sandbox.signal(signal).await.map_err(|error| match error {
             RequestError::Gone => not_running(&record, "at its end"),
             error => Problem::fault("signal_failed", &error),
@@ -51,8 +51,8 @@ impl Handlers {
         call: v1::RemoveRequest,
     ) -> Result<v1::RemoveResponse, Problem> {
         let record = target::known(&self.node, &call.id)?;
+        let status = target::recovered(&self.node, record.id).await.status;
         let mut observed = target::observe(&self.node, record.id);
-        let status = observed.borrow().status;
         if !status.is_final() {
             if !call.force {
                 let problem =
@@ -93,13 +93,12 @@ impl Handlers {
     }
 
     /// The sandbox of a workload that has processes.
-    pub(super) fn running_sandbox(
+    pub(super) async fn running_sandbox(
         &self,
         record: &WorkloadRecord,
     ) -> Result<hypercore_runtime::sandbox::Sandbox, Problem> {
-        let observed = self.node.board.get(record.id);
-        let status = observed.as_ref().map_or(WorkloadStatus::Pending, |observed| observed.status);
-        observed.and_then(|observed| observed.sandbox).ok_or_else(|| not_running(record, status.as_str()))
+        let observed = target::recovered(&self.node, record.id).await;
+        observed.sandbox.ok_or_else(|| not_running(record, observed.status.as_str()))
     }
 }
 

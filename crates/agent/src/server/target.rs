@@ -29,6 +29,15 @@ pub(super) fn observe(node: &Node, id: WorkloadId) -> watch::Receiver<Observed> 
     node.board.watch(id, || is_known(node, id))
 }
 
+/// What was observed of a workload, once its keeper has found out what an earlier run of the agent left: until then a
+/// workload that runs looks like one that was never begun.
+pub(super) async fn recovered(node: &Node, id: WorkloadId) -> Observed {
+    let mut observed = observe(node, id);
+    // An error means that it was removed: what was seen last is all there will be.
+    drop(observed.wait_for(|observed| observed.is_recovered).await);
+    observed.borrow().clone()
+}
+
 /// Whether the state has this workload.
 pub(super) fn is_known(node: &Node, id: WorkloadId) -> bool {
     node.ledger.read(|state| state.workload(&id).is_some())
