@@ -185,9 +185,13 @@ impl Keeper {
     /// when another fails; what remains is swept later.
     async fn take_down(&self) {
         self.complain("end its processes", self.node.sandboxes.destroy(self.id).await);
-        self.complain("detach it from the network", self.node.network.detach(self.id).await);
         let directory = self.paths.directory().to_owned();
-        self.blocking("unmount its root", move || bundle::discard(&directory)).await;
+        // The kernel takes its time for links and mounts, and both can be waited for at once.
+        let (detached, ()) = tokio::join!(
+            self.node.network.detach(self.id),
+            self.blocking("unmount its root", move || bundle::discard(&directory)),
+        );
+        self.complain("detach it from the network", detached);
         self.complain("remove its cgroup", self.node.cgroups.remove(self.id));
         outcome::forget_surroundings(&self.paths);
     }

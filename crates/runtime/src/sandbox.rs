@@ -28,6 +28,11 @@ use std::{
 use hypercore_model::WorkloadId;
 pub use hypercore_model::exit::ExitRecord;
 use hypercore_wire::message::{Message, Shutdown};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::process::Command;
 
 pub use error::{
@@ -120,12 +125,17 @@ impl Sandboxes {
     }
 
     /// Ends whatever there still is of a sandbox: the workload is killed, its shim ends, the engine forgets it.
-    /// A sandbox that doesn't exist is fine. The workload's directory stays as it is.
+    /// A sandbox that doesn't exist is fine, and a shim that doesn't answer is killed. The workload's directory stays
+    /// as it is.
     ///
     /// # Errors
     /// [`DestroyError`] by step; trying again is safe.
     pub async fn destroy(&self, id: WorkloadId) -> Result<(), DestroyError> {
-        self.shut_down(id).await?;
+        if let Err(error) = self.shut_down(id).await {
+            // Stopped or stuck: its workload must not live on because of that.
+            tracing::warn!(workload = %id, error = &error as &dyn std::error::Error, "killing a shim that does not end");
+            self.kill_shim(id).await?;
+        }
         let engine = Command::new(&self.engine_binary)
             .arg("delete")
             .arg("--root")
@@ -162,7 +172,7 @@ impl Sandboxes {
     }
 
     /// Has a live shim kill its workload, and waits until it has ended.
-    async fn shut_down(&self, id: WorkloadId) -> Result<(), DestroyError> {
+    async fn shut_down(&self, id: WorkloadId) -> Result<(), RequestError> {
         let shut_down = async {
             let link = match Link::connect(&self.socket(id)).await {
                 Err(error) if error.means_gone() => return Ok(()),
@@ -176,9 +186,18 @@ impl Sandboxes {
                 Err(error) => Err(error.into()),
             }
         };
-        match tokio::time::timeout(SHUTDOWN_TIME_MAX, shut_down).await {
-            Ok(ended) => ended.map_err(DestroyError::Shutdown),
-            Err(_) => Err(DestroyError::Shutdown(RequestError::Silent)),
+        let ended = tokio::time::timeout(SHUTDOWN_TIME_MAX, shut_down).await;
+        ended.unwrap_or(Err(RequestError::Silent))
+    }
+
+    /// Kills the process that listens on the shim's socket, if there is one.
+    async fn kill_shim(&self, id: WorkloadId) -> Result<(), DestroyError> {
+        let Ok(stream) = socket::connect(&self.socket(id)).await else { return Ok(()) };
+        let listener = stream.peer_cred().map_err(DestroyError::KillShim)?.pid();
+        let Some(pid) = listener else { return Ok(()) };
+        match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(DestroyError::KillShim(error.into())),
         }
     }
 

@@ -89,9 +89,9 @@ pub struct ScanError {
 /// Why something may be left of a sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum DestroyError {
-    /// A live shim could not be made to end.
-    #[error("the shim could not be made to end")]
-    Shutdown(#[source] RequestError),
+    /// A shim that didn't end when asked could not be killed.
+    #[error("the shim could not be killed")]
+    KillShim(#[source] io::Error),
     /// The engine's program can't be started.
     #[error("the engine can't be started")]
     SpawnEngine(#[source] io::Error),

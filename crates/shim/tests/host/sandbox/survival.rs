@@ -138,6 +138,20 @@ async fn a_shim_that_was_killed_is_gone_and_what_it_held_is_destroyed() {
 }
 
 #[tokio::test]
+async fn a_shim_that_hangs_is_destroyed_with_what_it_held() {
+    if skip_without_root("a_shim_that_hangs_is_destroyed_with_what_it_held") {
+        return;
+    }
+    let held = Held::shell("sleep 1000");
+    let sandbox = held.launch().await;
+    let (shim, first) = (held.shim_pid().unwrap(), sandbox.pid());
+    kill(Pid::from_raw(shim), Signal::SIGSTOP).unwrap();
+    deadline(held.sandboxes.destroy(held.id())).await.unwrap();
+    wait_until(WAIT_MAX, || (!is_alive(shim) && !is_alive(first)).then_some(())).expect("something lives on");
+    assert!(!held.socket().exists());
+}
+
+#[tokio::test]
 async fn signals_that_end_programs_do_not_end_the_shim() {
     if skip_without_root("signals_that_end_programs_do_not_end_the_shim") {
         return;
