@@ -81,7 +81,9 @@ fn an_exec_gets_a_terminal_of_the_right_size() {
     ask.tty = true;
     ask.size = Some(TerminalSize { rows: 33, columns: 121 });
     let exec = machine.exec_request(&ask, Some(&socket)).unwrap();
-    assert_eq!(read_until(&mut master(&listener), "xterm\n"), "/dev/pts/0\n33 121\nxterm\n");
+    // Held to the end: without its terminal the command would be hung up.
+    let mut master = master(&listener);
+    assert_eq!(read_until(&mut master, "xterm\n"), "/dev/pts/0\n33 121\nxterm\n");
     assert_eq!(exec.wait().code, 0);
     assert_eq!(machine.state_files(), before);
     machine.delete();
