@@ -36,6 +36,8 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
     /// Go on with what is written from now on, until the workload has ended.
     pub follow: bool,
+    /// Everything is wanted from the first byte on: that files were removed before the reading began is told too.
+    pub is_whole: bool,
 }
 
 /// Why a log can't be read.
@@ -69,6 +71,8 @@ pub struct LogReader {
     segments: Segments,
     /// Lines to leave out at the beginning of the first entry.
     lines_to_skip: usize,
+    /// Read, and to be handed out after what had to be said before it.
+    pending: Option<LogEntry>,
     /// Present while following.
     watch: Option<Watch>,
     is_finished: bool,
@@ -86,7 +90,7 @@ impl LogReader {
         let failed = |source| LogError::Read { path: log_directory.clone(), source };
         let (segments, lines_to_skip) = match query.tail {
             Some(lines) => tail::last_lines(&log_directory, lines).map_err(failed)?,
-            None => (Segments::from_start(log_directory.clone()), 0),
+            None => (Segments::from_start(log_directory.clone(), query.is_whole), 0),
         };
         let workload_directory = workload_directory.to_owned();
         Ok(Self {
@@ -94,6 +98,7 @@ impl LogReader {
             since: query.since,
             segments,
             lines_to_skip,
+            pending: None,
             watch,
             is_finished: false,
         })
@@ -138,17 +143,34 @@ impl LogReader {
     }
 
     fn next_written(&mut self) -> Result<Option<LogEntry>, LogError> {
+        if let Some(entry) = self.pending.take() {
+            return Ok(Some(entry));
+        }
         loop {
             let failed = |source| LogError::Read { path: self.workload_directory.clone(), source };
             let line = self.segments.next_line().map_err(failed)?;
             let Some(line) = line else { return Ok(None) };
             let Some(mut entry) = LogEntry::parse(line) else { continue };
             entry.skip_lines(std::mem::take(&mut self.lines_to_skip));
-            if self.since.is_none_or(|since| entry.ts >= since) && !entry.data.is_empty() {
-                return Ok(Some(entry));
+            if self.since.is_some_and(|since| entry.ts < since) || entry.data.is_empty() {
+                continue;
             }
+            let Some(told) = told_of_missed(self.segments.take_missed(), entry.ts) else {
+                return Ok(Some(entry));
+            };
+            self.pending = Some(entry);
+            return Ok(Some(told));
         }
     }
+}
+
+/// What the reader says in place of files that were removed before it came to them. Silence would make what is left
+/// look whole.
+fn told_of_missed(files: u64, ts: Timestamp) -> Option<LogEntry> {
+    let text = format!(
+        "output was lost here: it was written faster than it was read, and {files} full log files were removed\n"
+    );
+    (files > 0).then(|| LogEntry { ts, stream: LogStream::System, data: text.into_bytes() })
 }
 
 #[cfg(test)]

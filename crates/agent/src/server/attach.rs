@@ -10,7 +10,7 @@ use hypercore_runtime::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::{
     Handlers, STREAM_BACKLOG_MAX, output::Output, problem::Problem, target, target::Target, terminal_size,
@@ -53,7 +53,8 @@ impl Handlers {
             tracing::debug!(%error, "the terminal was not resized");
         }
         let tail = (!start.from_start).then_some(0);
-        let output = self.output(target, LogQuery { tail, follow: true, ..LogQuery::default() })?;
+        let query = LogQuery { tail, follow: true, is_whole: start.from_start, ..LogQuery::default() };
+        let output = self.output(target, query)?;
         Ok(Session { output, sandbox, input })
     }
 
@@ -76,6 +77,7 @@ impl Handlers {
     /// Everything the workload writes until its end, then how it ended.
     async fn carry_output(&self, mut output: Output, target: &Target, answers: &Answers) {
         let mut answer = Ok(Out::Attached(true));
+        let mut is_whole = true;
         loop {
             let is_last = !matches!(answer, Ok(Out::Attached(_) | Out::Stdout(_) | Out::Stderr(_)));
             let answer_sent =
@@ -84,13 +86,27 @@ impl Handlers {
                 return;
             }
             answer = match output.next().await {
-                Some(entry) => entry.map(message),
+                Some(entry) => {
+                    // The shim or the reader tells that something is missing.
+                    is_whole &= !matches!(&entry, Ok(entry) if entry.stream == LogStream::System);
+                    entry.map(message)
+                }
+                None if !is_whole => Err(incomplete().into()),
                 None => {
                     self.exit_of_target(target).await.map(|exit| Out::Exit(exit.into())).map_err(Status::from)
                 }
             };
         }
     }
+}
+
+/// What a caller gets in place of the exit status when it did not get all output: one who takes the output for the
+/// result must not take the rest for the whole.
+fn incomplete() -> Problem {
+    Problem::new(Code::DataLoss, "output_lost", "the workload has ended, but part of its output was lost")
+        .hint(
+            "`hypercore ps -a` shows how it ended; let it write large output to a file, or read it with exec",
+        )
 }
 
 /// What one attached caller works with.

@@ -18,6 +18,7 @@ impl Handlers {
             tail: call.tail.map(|lines| lines as usize),
             since: call.since_ms.map(Timestamp::from_unix_ms),
             follow: call.follow,
+            is_whole: false,
         };
         let output = self.output(&target, query)?;
         Ok(stream::unfold(output, |mut output| async move {

@@ -24,12 +24,16 @@ pub(super) struct Segments {
     buffer: Vec<u8>,
     /// How many bytes of `buffer` were handed out.
     taken: usize,
+    /// Files that were removed before they were read, since this was last asked for.
+    missed: u64,
+    /// Whether files that were gone before the first one was read count as missed.
+    is_whole: bool,
 }
 
 impl Segments {
-    /// Before the oldest line.
-    pub(super) const fn from_start(directory: PathBuf) -> Self {
-        Self { directory, current: None, buffer: Vec::new(), taken: 0 }
+    /// Before the oldest line; with `is_whole`, before the first that was ever written.
+    pub(super) const fn from_start(directory: PathBuf, is_whole: bool) -> Self {
+        Self { directory, current: None, buffer: Vec::new(), taken: 0, missed: 0, is_whole }
     }
 
     /// At a byte of a file, which must be the beginning of a line.
@@ -40,7 +44,13 @@ impl Segments {
         offset: u64,
     ) -> io::Result<Self> {
         file.seek(SeekFrom::Start(offset))?;
-        Ok(Self { directory, current: Some((number, file)), buffer: Vec::new(), taken: 0 })
+        let current = Some((number, file));
+        Ok(Self { directory, current, buffer: Vec::new(), taken: 0, missed: 0, is_whole: false })
+    }
+
+    /// How many files were removed before they were read, since this was last asked.
+    pub(super) fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
     }
 
     /// The next finished line without its end, or `None` when there is no other by now.
@@ -77,12 +87,24 @@ impl Segments {
         // An unfinished last line is what a crash of the machine leaves.
         self.clear();
         match File::open(path(&self.directory, next)) {
-            Ok(file) => self.current = Some((next, file)),
+            Ok(file) => {
+                self.missed += self.missed_before(next);
+                self.current = Some((next, file));
+            }
             // It was removed just now: there is a newer one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         Ok(true)
+    }
+
+    /// How many files there were between the one being read and `next`. They are numbered from 1.
+    fn missed_before(&self, next: u64) -> u64 {
+        match &self.current {
+            Some((current, _)) => next - current - 1,
+            None if self.is_whole => next.saturating_sub(1),
+            None => 0,
+        }
     }
 
     fn next_number(&self) -> io::Result<Option<u64>> {

@@ -27,7 +27,7 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> io::Result<(Segments
         missing -= found.lines;
         oldest = Some(segments);
     }
-    Ok((oldest.unwrap_or_else(|| Segments::from_start(directory.to_owned())), 0))
+    Ok((oldest.unwrap_or_else(|| Segments::from_start(directory.to_owned(), false)), 0))
 }
 
 /// What a search through one file found.

@@ -72,10 +72,32 @@ async fn all_files_are_one_log_and_damage_is_skipped() {
     let log = Log::new();
     log.write(3, 0, &["a\n", "b"]);
     log.write_raw(3, r#"{"ts":"2023-"#);
-    log.write_raw(5, "garbage\n");
-    log.write(5, 2, &["c\n"]);
-    log.write_raw(5, r#"{"ts":"unfinished"#);
+    log.write_raw(4, "garbage\n");
+    log.write(4, 2, &["c\n"]);
+    log.write_raw(4, r#"{"ts":"unfinished"#);
     assert_eq!(log.read(LogQuery::default()).await, "a\nbc\n");
+}
+
+#[tokio::test]
+async fn files_that_were_removed_unread_are_told_of() {
+    let log = Log::new();
+    log.write(1, 0, &["a\n"]);
+    let mut reader = log.open(LogQuery { is_whole: true, ..LogQuery::default() });
+    assert_eq!(next(&mut reader).await.unwrap(), "a\n");
+    log.write(4, 3, &["d\n"]);
+    let told = reader.next().await.unwrap().unwrap();
+    assert_eq!(told.stream, LogStream::System);
+    assert!(String::from_utf8(told.data).unwrap().contains("2 full log files"));
+    assert_eq!(rest(&mut reader).await, "d\n");
+}
+
+#[tokio::test]
+async fn a_log_that_begins_late_is_told_of_only_to_who_wants_the_whole() {
+    let log = Log::new();
+    log.write(3, 0, &["c\n"]);
+    assert_eq!(log.read(LogQuery::default()).await, "c\n");
+    let whole = log.read(LogQuery { is_whole: true, ..LogQuery::default() }).await;
+    assert!(whole.starts_with("output was lost here") && whole.ends_with("c\n"), "{whole}");
 }
 
 #[tokio::test]
