@@ -141,12 +141,12 @@ impl From<ApiError> for Status {
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
-        // A status that the client library made itself carries the broken connection as its source.
-        if status.source().is_some_and(is_transport_error) {
+        // Only a status that the client library made itself has a source: the connection that broke.
+        if status.source().is_some() {
             return Self::new(
                 ErrorKind::Unavailable,
                 "connection_lost",
-                "the connection to the agent broke before it answered",
+                "the connection to the agent broke before its answer was complete",
             )
             .with_hint("see whether it still runs: `hypercore doctor`");
         }
@@ -162,10 +162,6 @@ impl From<Status> for ApiError {
         };
         Self::new(kind, code, message).with_hint(detail.map(|detail| detail.hint).unwrap_or_default())
     }
-}
-
-fn is_transport_error(source: &(dyn Error + 'static)) -> bool {
-    source.is::<tonic::transport::Error>() || source.source().is_some_and(is_transport_error)
 }
 
 /// Hypercore's own detail within a status; details that aren't ours or can't be read count as absent.
