@@ -15,6 +15,7 @@ pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;
 
+mod runs_on;
 mod targets;
 
 use crate::{

@@ -44,6 +44,8 @@ pub(crate) enum End {
     Exited(ExitStatus),
     /// The user left, and it runs on.
     Detached,
+    /// We were asked to end and the process was not, or did not: how the signal would have ended us.
+    Abandoned(ExitStatus),
 }
 
 /// Carries a session to its end. The terminal is raw meanwhile, if both ends have one.
@@ -76,7 +78,7 @@ pub(crate) async fn carry<P: Protocol>(
     let end = tokio::select! {
         end = show::<P>(output) => end,
         end = leaving => Ok(end),
-        abandoned = signals::forward::<P>(&input, signals, route, options.has_terminal) => Ok(End::Exited(abandoned)),
+        abandoned = signals::forward::<P>(&input, signals, route, options.has_terminal) => Ok(End::Abandoned(abandoned)),
     };
     drop(raw_mode);
     end

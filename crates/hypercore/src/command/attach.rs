@@ -3,18 +3,19 @@
 use clap::Args;
 use hypercore_api::v1;
 
+use super::runs_on;
 use crate::{
     context::Context,
     exit::Exit,
     failure::Outcome,
-    session::{self, AttachProtocol, Options, SignalRoute, Signals},
+    session::{self, AttachProtocol, End, Options, SignalRoute, Signals},
     terminal,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   hypercore attach web                 leave a terminal with ctrl-p ctrl-q; the workload runs on
-  hypercore attach --no-stdin web      only watch";
+  hypercore attach --no-stdin web      only watch: ctrl-c ends the watching, not the workload";
 
 /// Join a workload's input and output
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(crate) struct AttachArgs {
     /// Id, unique prefix of an id, or name
     #[arg(value_name = "WORKLOAD")]
     workload: String,
-    /// Don't give it our standard input
+    /// Only watch: give it neither our standard input nor our signals
     #[arg(long)]
     no_stdin: bool,
 }
@@ -34,19 +35,37 @@ pub(super) async fn run(args: AttachArgs, context: &Context) -> Outcome {
     let state = client.inspect(&args.workload).await?;
     let request = state.source_request.unwrap_or_default();
     let has_input = request.stdin_open && !args.no_stdin;
-    if has_input && request.tty {
+    let has_terminal = request.tty && !args.no_stdin;
+    if has_input && has_terminal {
         terminal::require()?;
     }
     let start = v1::AttachStart {
         id: state.id.clone(),
         from_start: false,
         stdin: has_input,
-        size: request.tty.then(terminal::size).flatten(),
+        // Who only watches leaves the size as it is.
+        size: has_terminal.then(terminal::size).flatten(),
     };
-    let options = Options { has_input, has_terminal: request.tty, may_detach: true };
+    let options = Options { has_input, has_terminal, may_detach: true };
     let signals = Signals::listen()?;
     let attached = client.attach(start).await?;
-    let route = SignalRoute::Kill { client: client.clone(), id: state.id };
-    session::carry::<AttachProtocol>(attached, options, signals, route).await?;
-    Ok(Exit::Ok)
+    let route = if args.no_stdin {
+        SignalRoute::Nowhere
+    } else {
+        SignalRoute::Kill { client: client.clone(), id: state.id.clone() }
+    };
+    let carried = session::carry::<AttachProtocol>(attached, options, signals, route).await;
+    match carried.map_err(|failure| runs_on::after_a_lost_connection(failure, &state.id))? {
+        End::Exited(_) => Ok(Exit::Ok),
+        End::Detached => {
+            runs_on::say(&state.id, &context.console);
+            Ok(Exit::Ok)
+        }
+        End::Abandoned(status) => {
+            if !args.no_stdin {
+                runs_on::say(&state.id, &context.console);
+            }
+            Ok(Exit::Workload(status))
+        }
+    }
 }

@@ -64,7 +64,7 @@ pub(super) async fn run(args: ExecArgs, context: &Context) -> Outcome {
     let signals = Signals::listen()?;
     let running = client.exec(start).await?;
     match session::carry::<ExecProtocol>(running, options, signals, SignalRoute::Session).await? {
-        End::Exited(status) => Ok(Exit::Workload(status)),
+        End::Exited(status) | End::Abandoned(status) => Ok(Exit::Workload(status)),
         End::Detached => Ok(Exit::Ok),
     }
 }

@@ -9,10 +9,11 @@ use clap::{ArgAction, Args};
 use hypercore_api::{Client, v1};
 use hypercore_model::{CpuMillis, ImageReference, Isolation, MemoryBytes, PortMapping, WorkloadName};
 
+use super::runs_on;
 use crate::{
     context::Context,
     exit::Exit,
-    failure::Outcome,
+    failure::{Failure, Outcome},
     session::{self, AttachProtocol, End, Options, SignalRoute, Signals},
     startup, terminal,
 };
@@ -23,6 +24,10 @@ Examples:
   hypercore run -d --name web -p 8080:80 nginx     in the background; prints the id
   hypercore run --rm -it busybox                   a shell; leave it running with ctrl-p ctrl-q
   hypercore run --cpu 0.5 --memory 256MiB -e MODE=test --env-file ./env job:1";
+
+/// How long a workload gets to end by itself when nobody reads its output any more. A program in its place would have
+/// got SIGPIPE and no time at all.
+const UNREAD_GRACE_MS: u32 = 1000;
 
 /// Run an image
 #[derive(Debug, Args)]
@@ -121,7 +126,20 @@ pub(super) async fn run(args: RunArgs, context: &Context) -> Outcome {
     if is_detached {
         return print_id(&spawned, context);
     }
-    stay(&client, &spawned.id, signals, Options { has_input, has_terminal, may_detach: true }).await
+    let options = Options { has_input, has_terminal, may_detach: true };
+    match stay(&client, &spawned.id, signals, options).await {
+        Err(failure) if failure.is_silent => end_unread(&client, &spawned.id).await,
+        Err(failure) => Err(runs_on::after_a_lost_connection(failure, &spawned.id)),
+        Ok(End::Exited(status)) => Ok(Exit::Workload(status)),
+        Ok(End::Detached) => {
+            runs_on::say(&spawned.id, &context.console);
+            Ok(Exit::Ok)
+        }
+        Ok(End::Abandoned(status)) => {
+            runs_on::say(&spawned.id, &context.console);
+            Ok(Exit::Workload(status))
+        }
+    }
 }
 
 fn print_id(spawned: &v1::VmSpawnResponse, context: &Context) -> Outcome {
@@ -133,7 +151,7 @@ fn print_id(spawned: &v1::VmSpawnResponse, context: &Context) -> Outcome {
     context.console.structured(&serde_json::json!({ "id": spawned.id, "url": url }))
 }
 
-async fn stay(client: &Client, id: &str, signals: Signals, options: Options) -> Outcome {
+async fn stay(client: &Client, id: &str, signals: Signals, options: Options) -> Result<End, Failure> {
     let start = v1::AttachStart {
         id: id.to_owned(),
         from_start: true,
@@ -142,8 +160,14 @@ async fn stay(client: &Client, id: &str, signals: Signals, options: Options) -> 
     };
     let attached = client.attach(start).await?;
     let route = SignalRoute::Kill { client: client.clone(), id: id.to_owned() };
-    match session::carry::<AttachProtocol>(attached, options, signals, route).await? {
-        End::Exited(status) => Ok(Exit::Workload(status)),
-        End::Detached => Ok(Exit::Ok),
-    }
+    session::carry::<AttachProtocol>(attached, options, signals, route).await
+}
+
+/// Ends a workload whose output nobody reads any more: `run ... | head` ends as a program in its place would.
+/// Its log is written whether we read it or not, so it would never notice by itself.
+async fn end_unread(client: &Client, id: &str) -> Outcome {
+    let stop = v1::VmStopRequest { id: id.to_owned(), grace_period_ms: Some(UNREAD_GRACE_MS), signal: 0 };
+    // It may just have ended, or have been removed by its end: then there is nothing left to do.
+    let _ = client.stop(stop).await;
+    Ok(Exit::Ok)
 }

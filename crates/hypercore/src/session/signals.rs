@@ -80,15 +80,20 @@ pub(crate) enum SignalRoute {
     },
     /// The session's stream: the only way to reach an exec's process.
     Session,
+    /// None: we only watch, and the first signal that asks for an end is meant for us.
+    Nowhere,
 }
 
-/// Passes signals on until the third that asks for an end; answers how that one would have ended us.
+/// Passes signals on until the third that asks for an end (the first, if there is nobody to pass it to); answers how that one would have ended us.
 pub(super) async fn forward<P: Protocol>(
     session: &mpsc::Sender<P::In>,
     mut signals: Signals,
     route: SignalRoute,
     has_terminal: bool,
 ) -> ExitStatus {
+    if matches!(route, SignalRoute::Nowhere) {
+        return signals.asked_to_end().await;
+    }
     let mut asked = BTreeMap::<u8, u32>::new();
     loop {
         let kind = signals.next().await;
@@ -110,6 +115,7 @@ pub(super) async fn forward<P: Protocol>(
             // The workload may just have ended: then the output tells how.
             SignalRoute::Kill { client, id } => drop(client.kill(id, kind.as_raw_value()).await),
             SignalRoute::Session => drop(session.try_send(P::write(Input::Signal(kind.as_raw_value())))),
+            SignalRoute::Nowhere => {}
         }
     }
 }

@@ -8,6 +8,7 @@ mod images;
 mod lifetime;
 mod mistakes;
 mod node;
+mod output;
 #[path = "../it/program.rs"]
 mod program;
 mod protocol;

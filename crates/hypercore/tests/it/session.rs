@@ -12,8 +12,8 @@ use nix::{
 };
 
 use crate::{
-    fake::{Fake, Script, Session, reached, workload},
-    program::wait,
+    fake::{Fake, ID, Script, Session, reached, workload},
+    program::{collect, wait},
 };
 
 fn fake(session: Session) -> Fake {
@@ -28,8 +28,14 @@ fn fake(session: Session) -> Fake {
 
 /// Starts the program and waits until the process it talks to has said that it is ready.
 fn begin(fake: &Fake, arguments: &[&str]) -> Child {
-    let mut child =
-        fake.hypercore().args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = fake
+        .hypercore()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
@@ -63,7 +69,7 @@ fn signals_reach_the_process_of_an_exec_through_its_session() {
 #[test]
 fn a_workload_that_ignores_signals_can_be_left_with_the_third() {
     let fake = fake(Session::Ignore);
-    let mut child = begin(&fake, &["run", "web"]);
+    let child = begin(&fake, &["run", "web"]);
     for count in 1..=3 {
         send(&child, Signal::SIGINT);
         if count < 3 {
@@ -71,7 +77,21 @@ fn a_workload_that_ignores_signals_can_be_left_with_the_third() {
             crate::program::until(|| (killed() == count).then_some(())).expect("the signal was passed on");
         }
     }
-    assert_eq!(wait(&mut child), Some(130));
+    let ended = collect(child).expect(130);
+    let id = &ID[..12];
+    assert_eq!(
+        ended.stderr,
+        format!("workload {id} runs on: `hypercore attach {id}` joins it, `hypercore stop {id}` ends it\n")
+    );
+}
+
+#[test]
+fn who_only_watches_ends_the_watching_and_not_the_workload() {
+    let fake = fake(Session::Sleep);
+    let child = begin(&fake, &["attach", "--no-stdin", "web"]);
+    send(&child, Signal::SIGINT);
+    assert_eq!(collect(child).expect(130).stderr, "");
+    assert!(!fake.calls().iter().any(|call| call.starts_with("kill")), "{:?}", fake.calls());
 }
 
 #[test]
@@ -117,4 +137,6 @@ fn a_reader_that_goes_away_is_no_failure() {
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(told, "");
+    // Its output went into the log for ever, had nobody told it.
+    assert!(fake.calls().iter().any(|call| call.starts_with("stop")), "{:?}", fake.calls());
 }

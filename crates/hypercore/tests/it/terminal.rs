@@ -28,6 +28,7 @@ fn keys_go_through_unseen_and_the_terminal_is_put_back() {
     screen.type_keys(b"hello\x03world");
     screen.wait_for("hello\x03world");
     screen.type_keys(b"\x10\x11");
+    screen.wait_for("runs on: `hypercore attach 1b4e28ba-2fa`");
     assert_eq!(screen.end(), Some(0));
     let start = fake.calls().into_iter().find(|call| call.starts_with("attach AttachStart")).unwrap();
     assert!(start.contains("TerminalSize { rows: 31, columns: 97 }"), "{start}");
