@@ -12,7 +12,7 @@ use crate::{
     cli::{Format, GlobalArgs},
     exit::Exit,
     failure::{Failure, Outcome},
-    table::Table,
+    table::{Table, printable},
 };
 
 const RED: &str = "\x1b[1;31m";
@@ -32,6 +32,11 @@ pub(crate) fn told_to_programs(error: &ApiError) -> String {
     let kind = error.kind.as_str();
     let told = Told { error: kind, message: &error.message, code: &error.code, hint: error.hint.as_deref() };
     serde_json::to_string(&told).unwrap_or_else(|_| kind.to_owned())
+}
+
+/// Lines that may quote what somebody else wrote, safe to print on a terminal.
+fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// How this run of the program speaks.
@@ -120,7 +125,7 @@ impl Console {
 
     /// Says something that should be heard although nothing failed.
     pub(crate) fn warn(&self, line: &str) {
-        self.stderr(&format!("{} {line}", self.coloured(YELLOW, "warning:")));
+        self.stderr(&format!("{} {}", self.coloured(YELLOW, "warning:"), printable_lines(line)));
     }
 
     /// Tells a failure and answers the exit code that goes with it.
@@ -133,9 +138,9 @@ impl Console {
             self.stderr(&told_to_programs(error));
             return failure.exit;
         }
-        self.stderr(&format!("{} {}", self.coloured(RED, "error:"), error.message));
+        self.stderr(&format!("{} {}", self.coloured(RED, "error:"), printable_lines(&error.message)));
         if let Some(hint) = &error.hint {
-            self.stderr(&format!("{} {hint}", self.coloured(CYAN, "hint:")));
+            self.stderr(&format!("{} {}", self.coloured(CYAN, "hint:"), printable_lines(hint)));
         }
         failure.exit
     }

@@ -15,7 +15,11 @@ fn bind(command: clap::Command, prefix: &str) -> clap::Command {
         let variable = variable(prefix, long);
         match arg.get_action() {
             ArgAction::SetTrue => arg.env(variable).hide_env(true).value_parser(BoolishValueParser::new()),
-            ArgAction::Set | ArgAction::Append | ArgAction::Count => arg.env(variable).hide_env(true),
+            // A number below zero is a value that is out of range, not a flag of that name.
+            ArgAction::Set | ArgAction::Append => {
+                arg.env(variable).hide_env(true).allow_negative_numbers(true)
+            }
+            ArgAction::Count => arg.env(variable).hide_env(true),
             _ => arg,
         }
     });

@@ -30,6 +30,20 @@ fn a_wrong_command_line_is_exit_2_with_a_hint() {
 }
 
 #[test]
+fn the_usage_is_the_same_whatever_the_environment_says() {
+    let ended = finish(hypercore().arg("rm").env("HYPERCORE_API", "unix:/nonexistent"), b"").expect(2);
+    assert!(ended.stderr.ends_with("hint: usage: hypercore rm [OPTIONS] <WORKLOAD>...\n"), "{ended:?}");
+}
+
+#[test]
+fn what_was_typed_and_what_the_agent_says_can_not_steer_the_terminal() {
+    let fake = Fake::start(Script::default());
+    let ended = fake.run(&["inspect", "a\x1b[31m\rb"]).expect(3);
+    assert!(ended.stderr.contains(r"`a\u{1b}[31m\rb`"), "{ended:?}");
+    assert!(!ended.stderr.contains(['\x1b', '\r']), "{ended:?}");
+}
+
+#[test]
 fn with_json_even_a_wrong_command_line_is_an_object() {
     for arguments in [["--json", "rm"], ["-ojson", "rm"]] {
         let ended = run(arguments).expect(2);
