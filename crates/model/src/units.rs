@@ -19,7 +19,7 @@ pub enum UnitError {
     #[error("`{0}` is not a memory size (such as 256MiB, 512m or 1GiB)")]
     Memory(String),
     /// Outside what can be asked for.
-    #[error("{0} of memory is out of range: at least 6MiB, at most 64TiB")]
+    #[error("a memory size of {0} is out of range: at least 6MiB, at most 64TiB")]
     MemoryRange(String),
 }
 

@@ -131,8 +131,11 @@ fn gone_exit(paths: &WorkloadPaths) -> Result<ExitStatus, Problem> {
 /// Why an ended workload has no exit status.
 fn without_exit(status: WorkloadStatus, failure: Option<&Failure>) -> Problem {
     match failure {
-        Some(failure) => Problem::conflict("no_exit_status", format!("the workload {status}: {failure}"))
-            .hint(failure.hint.clone()),
+        Some(failure) => {
+            let verb = if status == WorkloadStatus::Lost { "was lost" } else { "failed" };
+            Problem::conflict("no_exit_status", format!("the workload {verb}: {failure}"))
+                .hint(failure.hint.clone())
+        }
         None => Problem::conflict("no_exit_status", "the workload was stopped before it ran"),
     }
 }

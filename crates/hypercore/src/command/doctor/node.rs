@@ -26,10 +26,18 @@ pub(super) fn config(global: &GlobalArgs, console: Console) -> (Context, Finding
             (context, finding)
         }
         Err(failure) => {
-            let message = failure.error.message.replace("\n ", "");
-            let finding = Finding::fail("config", message, "see `hypercore config check`");
+            let message = one_line(&failure.error.message);
+            let finding = Finding::fail("config", message, "`hypercore config check` lists every mistake");
             (Context::without_file(global, console), finding)
         }
+    }
+}
+
+/// What fits on one line of a message: one mistake in full, of several only how many they are.
+fn one_line(message: &str) -> String {
+    match message.split_once(":\n") {
+        Some((head, mistakes)) if mistakes.contains('\n') => head.to_owned(),
+        _ => message.replace("\n ", ""),
     }
 }
 
@@ -120,5 +128,17 @@ pub(super) async fn agent(context: &Context) -> (Finding, bool) {
             let hint = failure.error.hint.unwrap_or_default();
             (Finding::warn("agent", failure.error.message, hint), false)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_mistake_is_told_in_full_and_several_are_counted() {
+        assert_eq!(one_line("it has a mistake:\n  a:1: x"), "it has a mistake: a:1: x");
+        assert_eq!(one_line("it has 2 mistakes:\n  a:1: x\n  a:2: y"), "it has 2 mistakes");
+        assert_eq!(one_line("it can't be read"), "it can't be read");
     }
 }
