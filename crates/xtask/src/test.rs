@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let directory = tempfile::tempdir().context("making a scratch directory")?;
     let skipped = directory.path().join("skipped");
     let mut nextest = shell::cargo();
-    nextest.args(["nextest", "run", "--workspace", "--locked"]).args(arguments).env(SKIPPED_FILE, &skipped);
+    nextest.args(["nextest", "run", "--locked"]).args(arguments).env(SKIPPED_FILE, &skipped);
     let before = Leftovers::naming(&OURS);
     let result = shell::run(&mut nextest);
     report_skipped(&std::fs::read_to_string(&skipped).unwrap_or_default());
