@@ -82,7 +82,8 @@ impl Book {
                 for result in results.iter_mut().filter(|result| result.is_ok()) {
                     *result = Err(error.clone());
                 }
-                changes.clear();
+                // The state runs ahead of the store now. Readers keep what they saw until it was read back.
+                return Entered { results, changes: Vec::new(), is_recovered: false };
             }
         }
         Entered { results, changes, is_recovered }
