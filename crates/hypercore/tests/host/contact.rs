@@ -31,6 +31,8 @@ fn exec_runs_more_commands_with_codes_streams_and_input_of_their_own() {
     assert_eq!(ended.stdout.trim(), "5");
     node.run(&["exec", "job", "nosuchcommand"]).expect(127);
     node.run(&["exec", "job", "/etc"]).expect(126);
+    let ended = node.run(&["exec", "-w", "/nosuch", "job", "true"]).expect(125);
+    assert!(ended.stderr.contains("the working directory /nosuch can't be entered"), "{ended:?}");
     node.run(&["exec", "nosuch", "true"]).expect(125);
     node.run(&["stop", "-t", "0", "job"]).expect(0);
     let ended = node.run(&["exec", "job", "true"]).expect(125);

@@ -14,7 +14,14 @@ use libcontainer::{
     oci_spec::runtime::{Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Process, Spec},
     syscall::syscall::SyscallType,
 };
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        stat::Mode,
+    },
+};
 
 use super::{Container, accounts, cgroup::Cgroup, engine_failure, inside, launcher::Launcher, stage::Stage};
 use crate::{
@@ -121,6 +128,7 @@ fn process(spec: &Spec, pid: i32, request: ProcessRequest) -> Result<Process, Fa
         env.push("TERM=xterm".to_owned());
     }
     if let Some(workdir) = request.workdir {
+        check_workdir(pid, &workdir)?;
         process.set_cwd(PathBuf::from(workdir));
     }
     process
@@ -129,6 +137,21 @@ fn process(spec: &Spec, pid: i32, request: ProcessRequest) -> Result<Process, Fa
         .set_terminal(Some(request.tty))
         .set_console_size(request.size.map(console_size));
     Ok(process)
+}
+
+/// `libcontainer` does not say that it was the working directory that could not be entered.
+fn check_workdir(pid: i32, workdir: &str) -> Result<(), Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(&PathBuf::from(format!("/proc/{pid}/root")), flags, Mode::empty())
+        .map_err(|error| engine_failure("the container's root can't be opened", &error))?;
+    let within = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    match openat2(&root, workdir, OpenHow::new().flags(flags).resolve(within)) {
+        Err(error @ (Errno::ENOENT | Errno::ENOTDIR)) => {
+            Err(engine_failure(&format!("the working directory {workdir} can't be entered"), &error))
+        }
+        // Whatever else is the matter, entering it will tell.
+        _ => Ok(()),
+    }
 }
 
 /// The size as the OCI runtime spec has it.
