@@ -10,7 +10,7 @@ use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
 use hypercore_runtime::{
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
     image::{ImageStore, RegistrySettings},
-    network::{Attachment, BridgeName, Network, NetworkConfig, WorkloadSubnet},
+    network::{Attachment, BridgeName, LinkError, Network, NetworkConfig, OpenError, WorkloadSubnet},
     sandbox::Sandboxes,
 };
 use tokio::net::{TcpListener, UnixListener};
@@ -22,7 +22,7 @@ use crate::{
     directory::{Directory, DirectoryError, LockError},
     failure::chain,
     http, keeper,
-    ledger::Ledger,
+    ledger::{Ledger, SubmitError},
     metrics::Metrics,
     reconcile, server,
     supervisor::{RestartPolicy, Supervisor},
@@ -43,7 +43,7 @@ pub enum RunError {
     /// The bridge or the network it was given can't be used.
     #[error("the network settings are not usable: {0}")]
     NetworkSettings(String),
-    /// Another agent uses one of the directories.
+    /// Another agent uses one of the directories, or somebody has the bridge's name or its subnet.
     #[error(transparent)]
     InUse(Fault),
     /// The data directory can't be used.
@@ -55,6 +55,9 @@ pub enum RunError {
     /// The node could not admit itself to its own state.
     #[error("the node could not be admitted to its state")]
     Admit(#[source] Fault),
+    /// The state has the node with another subnet.
+    #[error(transparent)]
+    Rejected(Fault),
     /// The images can't be opened.
     #[error("the image store can't be opened")]
     Images(#[source] Fault),
@@ -162,7 +165,10 @@ async fn build(
     let ledger = Ledger::open(&directory, identity, config.fsync, config.in_memory, supervisor)
         .map_err(|error| RunError::Ledger(error.into()))?;
     let admit = Command::AdmitNode { node: node_id, subnet };
-    ledger.submit(admit).await.map_err(|error| RunError::Admit(error.into()))?;
+    ledger.submit(admit).await.map_err(|error| match error {
+        SubmitError::Rejected(rejection) => RunError::Rejected(rejection.into()),
+        error => RunError::Admit(error.into()),
+    })?;
 
     let images = ImageStore::open(&directory.images()).map_err(|error| RunError::Images(error.into()))?;
     let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
@@ -200,7 +206,12 @@ async fn open_network(
     let mut kept: BTreeSet<WorkloadId> = attached.iter().map(|attachment| attachment.id).collect();
     // Should a record have been lost, its workload still keeps what it has.
     kept.extend(sandboxes.scan().map_err(|error| RunError::Network(error.into()))?);
-    let network = Network::open(config, attached).await.map_err(|error| RunError::Network(error.into()))?;
+    let network = Network::open(config, attached).await.map_err(|error| match &error {
+        OpenError::Bridge(LinkError::Taken { .. } | LinkError::SubnetTaken { .. }) => {
+            RunError::InUse(error.into())
+        }
+        _ => RunError::Network(error.into()),
+    })?;
     if let Err(error) = network.sweep(|| kept).await {
         tracing::warn!(error = chain(&error), "could not remove what an earlier run left of the network");
     }

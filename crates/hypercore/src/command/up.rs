@@ -85,6 +85,11 @@ fn failure(error: RunError) -> Failure {
             let hint = "a second node on this machine needs --data-dir, --runtime-dir, --bridge and --cidr of its own";
             told(ErrorKind::Conflict, "node_running", hint)
         }
+        RunError::Rejected(_) => told(
+            ErrorKind::Conflict,
+            "node_not_admitted",
+            "a node keeps its subnet: start it with the --cidr it has, or a new one with another --data-dir",
+        ),
         RunError::Directory(_) => told(
             ErrorKind::Failed,
             "directory_failed",

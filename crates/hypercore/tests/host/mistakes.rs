@@ -109,6 +109,12 @@ fn a_second_agent_on_the_same_directory_is_refused_by_name() {
     let free = std::mem::replace(&mut other.http, node.http);
     assert_told(&finish(other.up().arg("-q"), b"").expect(6), &node.http.to_string());
     other.http = free;
+    let free = std::mem::replace(&mut other.bridge, node.bridge.clone());
+    assert_told(&finish(other.up().arg("-q"), b"").expect(6), &node.bridge);
+    other.bridge = free;
+    let own = std::mem::replace(&mut other.cidr, "10.1.2.0/24".to_owned());
+    assert_told(&finish(other.up().arg("-q"), b"").expect(6), &own);
+    other.cidr = own;
     other.assert_nothing_left();
     other.start_agent();
     other.finish();

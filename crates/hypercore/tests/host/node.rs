@@ -26,8 +26,8 @@ const CLEANUP_TIME_MAX: Duration = Duration::from_secs(10);
 /// A node and its agent.
 pub(crate) struct Node {
     scratch: tempfile::TempDir,
-    bridge: String,
-    cidr: String,
+    pub(crate) bridge: String,
+    pub(crate) cidr: String,
     /// Where metrics and health are served.
     pub(crate) http: SocketAddr,
     agent: Option<Child>,
