@@ -1,14 +1,17 @@
-//! The one place in the agent that reads the clock and the kernel's entropy, for values that go into the state.
+//! The one place in the agent that reads the wall clock and the kernel's entropy.
 
 use std::time::SystemTime;
 
 use hypercore_model::{Timestamp, WorkloadId};
 
-/// The time now.
+/// The time now, as records keep it.
 pub(crate) fn now() -> Timestamp {
-    #[allow(clippy::disallowed_methods, reason = "the one reader of the clock")]
-    let time = SystemTime::now();
-    Timestamp::from_system_time(time)
+    Timestamp::from_system_time(system_time())
+}
+
+/// The time now, as files have it.
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
 }
 
 /// A workload id of fresh entropy.

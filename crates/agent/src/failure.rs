@@ -31,7 +31,7 @@ impl fmt::Display for Failure {
 }
 
 /// An error and its sources in one line. A source that its parent already quotes is not said twice.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

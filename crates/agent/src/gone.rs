@@ -2,13 +2,9 @@
 //! was attached to a `--rm` workload, or asks a moment too late, still gets an answer.
 //! It refuses to keep disks: only small records stay.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{fs, io, path::PathBuf, time::Duration};
 
-use crate::directory::WorkloadPaths;
+use crate::{clock::system_time, directory::WorkloadPaths};
 
 /// How long the records of a removed workload are kept.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
@@ -34,7 +30,7 @@ pub(crate) fn bury(paths: &WorkloadPaths) -> Result<(), BuryError> {
     }
     if has_disks {
         let directory = paths.directory();
-        let touched = fs::File::open(directory).and_then(|file| file.set_modified(now()));
+        let touched = fs::File::open(directory).and_then(|file| file.set_modified(system_time()));
         touched.map_err(|error| BuryError::Touch(directory.to_owned(), error))?;
     }
     Ok(())
@@ -45,7 +41,7 @@ pub(crate) fn forget_when_old(paths: &WorkloadPaths) -> Result<bool, BuryError> 
     let directory = paths.directory();
     let modified = fs::metadata(directory).and_then(|metadata| metadata.modified());
     let modified = modified.map_err(|error| BuryError::Remove(directory.to_owned(), error))?;
-    let is_old = now().duration_since(modified).unwrap_or_default() > KEPT_FOR;
+    let is_old = system_time().duration_since(modified).unwrap_or_default() > KEPT_FOR;
     if is_old {
         remove(directory.to_owned())?;
     }
@@ -57,11 +53,6 @@ fn remove(path: PathBuf) -> Result<(), BuryError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BuryError::Remove(path, error)),
         _ => Ok(()),
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "compared with file times, which are the kernel's clock")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
 
 #[cfg(test)]
@@ -88,7 +79,7 @@ mod tests {
     #[test]
     fn old_records_are_forgotten() {
         let (_root, paths) = buried();
-        fs::File::open(paths.directory()).unwrap().set_modified(now() - KEPT_FOR * 2).unwrap();
+        fs::File::open(paths.directory()).unwrap().set_modified(system_time() - KEPT_FOR * 2).unwrap();
         bury(&paths).unwrap();
         assert!(forget_when_old(&paths).unwrap());
         assert!(!paths.directory().exists());

@@ -37,4 +37,5 @@ mod server;
 mod supervisor;
 
 pub use config::AgentConfig;
+pub use failure::chain;
 pub use node::{RunError, run};

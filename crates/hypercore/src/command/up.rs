@@ -4,7 +4,7 @@ mod journal;
 mod settings;
 
 use clap::Args;
-use hypercore_agent::RunError;
+use hypercore_agent::{RunError, chain};
 use hypercore_api::ErrorKind;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,19 +105,4 @@ fn failure(error: RunError) -> Failure {
         ),
         _ => told(ErrorKind::Failed, "node_failed", "`hypercore doctor` checks what a node needs"),
     }
-}
-
-/// An error with everything beneath it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
 }
