@@ -1,9 +1,12 @@
 //! Between the model's types and the messages that carry them, both ways, so that client and agent can't disagree.
 //! It refuses to fill in what a message left out: reading answers an option, and the caller says what absence means.
 
-use hypercore_model::{CpuMillis, ExitStatus, Isolation, MemoryBytes, WorkloadSpec, WorkloadStatus};
+use hypercore_model::{
+    CpuMillis, ExitStatus, Isolation, MemoryBytes, Mount, MountSource, WorkloadSpec, WorkloadStatus,
+    mount::MountError,
+};
 
-use crate::v1::{self, exit_status::How};
+use crate::v1::{self, exit_status::How, mount::Source};
 
 impl From<&WorkloadSpec> for v1::VmSpawnRequest {
     /// The request that makes this spec.
@@ -26,8 +29,55 @@ impl From<&WorkloadSpec> for v1::VmSpawnRequest {
             remove_on_exit: spec.remove_on_exit,
             labels: spec.labels.clone().into_iter().collect(),
             isolation: v1::Isolation::from(spec.isolation).into(),
+            read_only_rootfs: spec.read_only_rootfs,
+            mounts: spec.mounts.iter().map(Into::into).collect(),
+            restart: spec.restart.to_string(),
+            ttl_ms: spec.ttl_ms.unwrap_or(0),
+            stop_signal: spec.stop_signal.unwrap_or(0),
+            stop_grace_ms: spec.stop_grace_ms,
+            ulimits: spec.ulimits.iter().map(ToString::to_string).collect(),
+            user_namespace: spec.user_namespace,
+            init: spec.init,
+            cap_add: spec.cap_add.iter().map(ToString::to_string).collect(),
+            cap_drop: spec.cap_drop.iter().map(ToString::to_string).collect(),
+            tenant: spec.tenant.to_string(),
+            allow: spec.allow.iter().map(ToString::to_string).collect(),
+            route_port: spec.route_port.map_or(0, |port| port.get().into()),
             ..Self::default()
         }
+    }
+}
+
+impl From<&Mount> for v1::Mount {
+    fn from(mount: &Mount) -> Self {
+        let source = match &mount.source {
+            // A spec's paths are checked to be text.
+            MountSource::Bind(path) => Source::Bind(path.to_string_lossy().into_owned()),
+            MountSource::Volume(name) => Source::Volume(name.to_string()),
+            MountSource::Tmpfs { size_bytes } => {
+                Source::Tmpfs(v1::TmpfsSource { size_bytes: size_bytes.unwrap_or(0) })
+            }
+        };
+        Self { source: Some(source), target: mount.target.clone(), read_only: mount.read_only }
+    }
+}
+
+impl v1::Mount {
+    /// The mount, as far as its message is one.
+    ///
+    /// # Errors
+    /// [`MountError`], when the message names no source, or a path or name that can't be one.
+    pub fn to_model(&self) -> Result<Mount, MountError> {
+        let source = match &self.source {
+            Some(Source::Bind(path)) => MountSource::Bind(path.into()),
+            Some(Source::Volume(name)) => MountSource::Volume(name.parse()?),
+            Some(Source::Tmpfs(tmpfs)) => {
+                MountSource::Tmpfs { size_bytes: (tmpfs.size_bytes > 0).then_some(tmpfs.size_bytes) }
+            }
+            None => return Err(MountError::Form(self.target.escape_default().to_string())),
+        };
+        let mount = Mount { source, target: self.target.clone(), read_only: self.read_only };
+        mount.check().map(|()| mount)
     }
 }
 

@@ -18,6 +18,14 @@ pub const PORTS_COUNT_MAX: usize = 256;
 pub const LABELS_COUNT_MAX: usize = 64;
 /// Longest label key or value, in bytes.
 pub const LABEL_LEN_MAX: usize = 256;
+/// Longest path, in bytes: Linux's `PATH_MAX` without its NUL.
+pub const PATH_LEN_MAX: usize = 4095;
+/// Most mounts of one workload.
+pub const MOUNTS_COUNT_MAX: usize = 64;
+/// Longest time to live, in milliseconds: ten years.
+pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+/// Longest time a workload may take to end when it is asked to, in milliseconds: one day.
+pub const STOP_GRACE_MS_MAX: u64 = 24 * 3600 * 1000;
 /// Least CPU one can ask for, in thousandths of a CPU: below 1% the kernel's CFS period gets no whole slice.
 pub const CPU_MILLIS_MIN: u32 = 10;
 /// Most CPU one can ask for, in thousandths of a CPU.

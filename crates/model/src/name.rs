@@ -42,18 +42,23 @@ impl FromStr for WorkloadName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if text.len() > NAME_LEN_MAX {
-            return Err(NameError::TooLong(text.len()));
-        }
-        let is_label = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !is_label || text.starts_with('-') || text.ends_with('-') {
-            return Err(NameError::Characters(text.to_owned()));
-        }
-        Ok(Self(text.to_owned()))
+        check_label(text).map(|()| Self(text.to_owned()))
     }
+}
+
+/// Checks that a text is one DNS label (RFC 1123 §2.1).
+pub(crate) fn check_label(text: &str) -> Result<(), NameError> {
+    if text.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if text.len() > NAME_LEN_MAX {
+        return Err(NameError::TooLong(text.len()));
+    }
+    let is_label = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !is_label || text.starts_with('-') || text.ends_with('-') {
+        return Err(NameError::Characters(text.to_owned()));
+    }
+    Ok(())
 }
 
 serde_as_text!(WorkloadName);

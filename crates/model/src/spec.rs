@@ -1,18 +1,26 @@
 //! What somebody asked to run. A [`WorkloadSpec`] is checked as a whole by [`WorkloadSpec::validate`].
 //! It refuses to know how: bundles, cgroups and networks are the runtime's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU16,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capability::Capability,
     image::ImageReference,
     limits::{
         ARG_LEN_MAX, ARGV_COUNT_MAX, ENV_COUNT_MAX, ENV_LEN_MAX, LABEL_LEN_MAX, LABELS_COUNT_MAX,
-        PIDS_DEFAULT, PIDS_MAX, PORTS_COUNT_MAX,
+        MOUNTS_COUNT_MAX, PIDS_DEFAULT, PIDS_MAX, PORTS_COUNT_MAX, STOP_GRACE_MS_MAX, TTL_MS_MAX,
     },
+    mount::{Mount, MountError},
     name::WorkloadName,
     port::PortMapping,
+    restart::RestartPolicy,
+    tenant::{Allowance, TenantName},
+    ulimit::Ulimit,
     units::{CpuMillis, MemoryBytes},
 };
 
@@ -79,6 +87,27 @@ pub enum SpecError {
     /// A working directory that isn't absolute.
     #[error("the working directory `{0}` must be an absolute path")]
     Workdir(String),
+    /// A mount whose path can't be one.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Two mounts at the same place.
+    #[error("`{0}` is mounted on twice")]
+    MountTwice(String),
+    /// The same resource limited twice.
+    #[error("the resource `{0}` is limited twice")]
+    UlimitTwice(&'static str),
+    /// A time to live that is none, or too long.
+    #[error("a time to live of {0} ms is out of range: at least 1 ms, at most ten years")]
+    Ttl(u64),
+    /// More time to stop than anybody waits.
+    #[error("{0} ms to stop are out of range: at most one day")]
+    StopGrace(u64),
+    /// Not a signal's number.
+    #[error("{0} is not a signal: signals have numbers from 1 to 64")]
+    StopSignal(i32),
+    /// A restart and a removal were both asked for.
+    #[error("a workload that is removed at its end can't be restarted: choose --rm or --restart")]
+    RestartRemoved,
     /// An entrypoint without a program.
     #[error("the entrypoint is given but empty")]
     Entrypoint,
@@ -137,6 +166,48 @@ pub struct WorkloadSpec {
     /// Free-form marks for people and policies.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Mount the image so that the workload can't write to it.
+    #[serde(default)]
+    pub read_only_rootfs: bool,
+    /// What is mounted besides the image.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// What becomes of it when its process ends by itself.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How long after its creation it is stopped, in milliseconds; `None` is never.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
+    /// The signal that asks it to end, 1 to 64; `None` is the image's, or SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
+    /// How long it may take to end before it is killed, in milliseconds, when a stop doesn't say; `None` is 10 s.
+    #[serde(default)]
+    pub stop_grace_ms: Option<u64>,
+    /// Resource limits of each of its processes, over the node's own.
+    #[serde(default)]
+    pub ulimits: Vec<Ulimit>,
+    /// Map its users, root too, to unprivileged ones of the host.
+    #[serde(default)]
+    pub user_namespace: bool,
+    /// Put a small init before its first process, which forwards signals and reaps orphans.
+    #[serde(default)]
+    pub init: bool,
+    /// Capabilities over the default set.
+    #[serde(default)]
+    pub cap_add: BTreeSet<Capability>,
+    /// Capabilities taken from the default set; dropped before any is added.
+    #[serde(default)]
+    pub cap_drop: BTreeSet<Capability>,
+    /// Who it belongs to: workloads of one tenant reach each other.
+    #[serde(default)]
+    pub tenant: TenantName,
+    /// What its network may reach beyond its own tenant and the internet.
+    #[serde(default)]
+    pub allow: BTreeSet<Allowance>,
+    /// The port inside that the ingress leads to; `None` is the first published TCP port, or the image's first.
+    #[serde(default)]
+    pub route_port: Option<NonZeroU16>,
 }
 
 const fn pids_default() -> u32 {
@@ -165,6 +236,20 @@ impl WorkloadSpec {
             stdin_open: false,
             remove_on_exit: false,
             labels: BTreeMap::new(),
+            read_only_rootfs: false,
+            mounts: Vec::new(),
+            restart: RestartPolicy::No,
+            ttl_ms: None,
+            stop_signal: None,
+            stop_grace_ms: None,
+            ulimits: Vec::new(),
+            user_namespace: false,
+            init: false,
+            cap_add: BTreeSet::new(),
+            cap_drop: BTreeSet::new(),
+            tenant: TenantName::default(),
+            allow: BTreeSet::new(),
+            route_port: None,
         }
     }
 
@@ -178,6 +263,9 @@ impl WorkloadSpec {
         self.check_env(&mut errors);
         self.check_labels(&mut errors);
         self.check_ports(&mut errors);
+        self.check_mounts(&mut errors);
+        self.check_ulimits(&mut errors);
+        self.check_end(&mut errors);
         if !(1..=PIDS_MAX).contains(&self.pids_max) {
             errors.push(SpecError::Pids(self.pids_max));
         }
@@ -241,6 +329,44 @@ impl WorkloadSpec {
     }
 }
 
+impl WorkloadSpec {
+    fn check_mounts(&self, errors: &mut Vec<SpecError>) {
+        check_count("mounts", self.mounts.len(), MOUNTS_COUNT_MAX, errors);
+        let mut seen = BTreeSet::new();
+        for mount in &self.mounts {
+            errors.extend(mount.check().err().map(SpecError::Mount));
+            if !seen.insert(mount.target.trim_end_matches('/')) {
+                errors.push(SpecError::MountTwice(mount.target.clone()));
+            }
+        }
+    }
+
+    fn check_ulimits(&self, errors: &mut Vec<SpecError>) {
+        let mut seen = BTreeSet::new();
+        for limit in &self.ulimits {
+            if !seen.insert(limit.resource()) {
+                errors.push(SpecError::UlimitTwice(limit.resource()));
+            }
+        }
+    }
+
+    /// What is said about its end: when, by which signal, and what comes after.
+    fn check_end(&self, errors: &mut Vec<SpecError>) {
+        if let Some(ttl_ms) = self.ttl_ms.filter(|ttl_ms| !(1..=TTL_MS_MAX).contains(ttl_ms)) {
+            errors.push(SpecError::Ttl(ttl_ms));
+        }
+        if let Some(grace_ms) = self.stop_grace_ms.filter(|grace_ms| *grace_ms > STOP_GRACE_MS_MAX) {
+            errors.push(SpecError::StopGrace(grace_ms));
+        }
+        if let Some(signal) = self.stop_signal.filter(|signal| !(1..=64).contains(signal)) {
+            errors.push(SpecError::StopSignal(signal));
+        }
+        if self.remove_on_exit && self.restart != RestartPolicy::No {
+            errors.push(SpecError::RestartRemoved);
+        }
+    }
+}
+
 fn check_count(what: &'static str, count: usize, max: usize, errors: &mut Vec<SpecError>) {
     if count > max {
         errors.push(SpecError::TooMany { what, count, max });
@@ -257,52 +383,4 @@ fn check_text(what: &str, text: &str, max: usize, errors: &mut Vec<SpecError>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec() -> WorkloadSpec {
-        WorkloadSpec::of_image("web:1".parse().unwrap())
-    }
-
-    #[test]
-    fn an_image_alone_is_enough() {
-        assert_eq!(spec().validate(), Ok(()));
-    }
-
-    #[test]
-    fn every_mistake_is_reported_at_once() {
-        let mut spec = spec();
-        spec.entrypoint = Some(vec![]);
-        spec.command = vec!["a\0b".into()];
-        spec.env.insert("A=B".into(), String::new());
-        spec.labels.insert("\u{1b}[2J".into(), String::new());
-        spec.ports = vec!["80:80".parse().unwrap(), "80:81".parse().unwrap(), "80:80/udp".parse().unwrap()];
-        spec.pids_max = 0;
-        spec.workdir = Some("tmp".into());
-        let errors = spec.validate().unwrap_err();
-        assert_eq!(
-            errors,
-            vec![
-                SpecError::Entrypoint,
-                SpecError::Nul("command argument 0".into()),
-                SpecError::EnvKey("A=B".into()),
-                SpecError::LabelKey("\\u{1b}[2J".into()),
-                SpecError::PortTwice(80),
-                SpecError::Pids(0),
-                SpecError::Workdir("tmp".into()),
-            ]
-        );
-    }
-
-    #[test]
-    fn lists_and_texts_are_bounded() {
-        let mut spec = spec();
-        spec.command = vec![String::new(); ARGV_COUNT_MAX + 1];
-        spec.env.insert("K".into(), "v".repeat(ENV_LEN_MAX));
-        let errors = spec.validate().unwrap_err();
-        assert!(matches!(errors[0], SpecError::TooMany { what: "command", .. }));
-        assert!(
-            matches!(&errors[1], SpecError::TooLong { what, .. } if what == "the environment variable K")
-        );
-    }
-}
+mod tests;

@@ -113,13 +113,24 @@ impl FromStr for MemoryBytes {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let bad = || UnitError::Memory(text.to_owned());
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u64 = text[..digits].parse().map_err(|_| bad())?;
-        let scale = unit_scale(&text[digits..]).ok_or_else(bad)?;
+        let (number, scale) = split_size(text).ok_or_else(|| UnitError::Memory(text.to_owned()))?;
         let bytes = number.checked_mul(scale).ok_or_else(|| UnitError::MemoryRange(text.to_owned()))?;
         Self::new(bytes).map_err(|_| UnitError::MemoryRange(text.to_owned()))
     }
+}
+
+/// Reads a size such as `64MiB` as bytes, without the bounds of a memory limit; `None` when it is no size or more than
+/// 64 bits can say.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (number, scale) = split_size(text)?;
+    number.checked_mul(scale)
+}
+
+/// A size's number, and the bytes in one of its unit.
+fn split_size(text: &str) -> Option<(u64, u64)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    Some((text[..digits].parse().ok()?, unit_scale(&text[digits..])?))
 }
 
 impl<'de> Deserialize<'de> for MemoryBytes {

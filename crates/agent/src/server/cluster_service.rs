@@ -21,6 +21,9 @@ impl ClusterService for Handlers {
     type ExecStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
     type AttachStream = ReceiverStream<Result<v1::AttachResponse, Status>>;
     type ProgressStream = Answers<v1::ProgressEvent>;
+    type EventsStream = Answers<v1::Event>;
+    type StatsStream = Answers<v1::StatsResponse>;
+    type CopyStream = ReceiverStream<Result<v1::CopyResponse, Status>>;
 
     async fn spawn(
         &self,
@@ -91,6 +94,29 @@ impl ClusterService for Handlers {
         call: Request<v1::ProgressRequest>,
     ) -> Result<Response<Self::ProgressStream>, Status> {
         Ok(Response::new(Box::pin(self.progress_of(&call.into_inner())?)))
+    }
+
+    async fn events(&self, _: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        Err(Status::unimplemented("this agent does not know `events` yet"))
+    }
+
+    async fn stats(&self, _: Request<v1::StatsRequest>) -> Result<Response<Self::StatsStream>, Status> {
+        Err(Status::unimplemented("this agent does not know `stats` yet"))
+    }
+
+    async fn pause(&self, _: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        Err(Status::unimplemented("this agent does not know `pause` yet"))
+    }
+
+    async fn resume(&self, _: Request<v1::ResumeRequest>) -> Result<Response<v1::ResumeResponse>, Status> {
+        Err(Status::unimplemented("this agent does not know `resume` yet"))
+    }
+
+    async fn copy(
+        &self,
+        _: Request<Streaming<v1::CopyRequest>>,
+    ) -> Result<Response<Self::CopyStream>, Status> {
+        Err(Status::unimplemented("this agent does not know `copy` yet"))
     }
 }
 

@@ -78,6 +78,34 @@ impl ImageService for Handlers {
         let images = imported.map_err(|error| image_problem(&blame::import(&error)))?;
         Ok(Response::new(v1::ImageImportResponse { images: images.iter().map(image).collect() }))
     }
+
+    async fn prune(
+        &self,
+        _: Request<v1::ImagePruneRequest>,
+    ) -> Result<Response<v1::ImagePruneResponse>, Status> {
+        Err(Status::unimplemented("this agent does not know `prune` yet"))
+    }
+
+    async fn verify(
+        &self,
+        _: Request<v1::ImageVerifyRequest>,
+    ) -> Result<Response<v1::ImageVerifyResponse>, Status> {
+        Err(Status::unimplemented("this agent does not know `verify` yet"))
+    }
+
+    async fn login(
+        &self,
+        _: Request<v1::ImageLoginRequest>,
+    ) -> Result<Response<v1::ImageLoginResponse>, Status> {
+        Err(Status::unimplemented("this agent does not know `login` yet"))
+    }
+
+    async fn logout(
+        &self,
+        _: Request<v1::ImageLogoutRequest>,
+    ) -> Result<Response<v1::ImageLogoutResponse>, Status> {
+        Err(Status::unimplemented("this agent does not know `logout` yet"))
+    }
 }
 
 impl Handlers {

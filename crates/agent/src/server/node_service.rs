@@ -19,6 +19,8 @@ impl NodeService for Handlers {
             workloads_running: u32::try_from(node.board.running_count()).unwrap_or(u32::MAX),
             started_at_ms: node.started_at.unix_ms(),
             pid: std::process::id(),
+            capacity: None,
+            reserved: None,
         }))
     }
 }

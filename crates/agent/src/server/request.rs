@@ -1,11 +1,12 @@
 //! What callers send, read into the model's types. All mistakes of a request are told at once.
 //! It refuses to guess: a field that can't be read is an error, never a default.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{collections::BTreeMap, fmt::Display, num::NonZeroU16, str::FromStr};
 
 use hypercore_api::v1::{self, VmSpawnRequest};
 use hypercore_model::{
-    CpuMillis, ImageReference, Isolation, MemoryBytes, PortMapping, WorkloadId, WorkloadName, WorkloadSpec,
+    CpuMillis, ImageReference, Isolation, MemoryBytes, Mount, PortMapping, WorkloadId, WorkloadName,
+    WorkloadSpec,
 };
 use nix::sys::signal::Signal;
 
@@ -40,6 +41,20 @@ pub(super) fn workload(request: &VmSpawnRequest) -> Result<(Option<WorkloadId>, 
     spec.stdin_open = request.stdin_open;
     spec.remove_on_exit = request.remove_on_exit;
     spec.labels = request.labels.clone().into_iter().collect();
+    spec.read_only_rootfs = request.read_only_rootfs;
+    spec.mounts = reader.mounts(&request.mounts);
+    spec.restart = reader.optional(&request.restart).unwrap_or_default();
+    spec.ttl_ms = (request.ttl_ms > 0).then_some(request.ttl_ms);
+    spec.stop_signal = (request.stop_signal != 0).then_some(request.stop_signal);
+    spec.stop_grace_ms = request.stop_grace_ms;
+    spec.ulimits = reader.all(&request.ulimits);
+    spec.user_namespace = request.user_namespace;
+    spec.init = request.init;
+    spec.cap_add = reader.all(&request.cap_add);
+    spec.cap_drop = reader.all(&request.cap_drop);
+    spec.tenant = reader.optional(&request.tenant).unwrap_or_default();
+    spec.allow = reader.all(&request.allow);
+    spec.route_port = reader.route_port(request.route_port);
     let id = reader.optional::<WorkloadId>(&request.request_id);
     if let Err(errors) = spec.validate() {
         reader.mistakes.extend(errors.iter().map(ToString::to_string));
@@ -92,6 +107,26 @@ impl Reader {
 
     fn optional<T: FromStr<Err: Display>>(&mut self, text: &str) -> Option<T> {
         if text.is_empty() { None } else { self.note(text.parse()) }
+    }
+
+    /// Reads every text of a list.
+    fn all<T: FromStr<Err: Display>, C: FromIterator<T>>(&mut self, texts: &[String]) -> C {
+        texts.iter().filter_map(|text| self.note(text.parse())).collect()
+    }
+
+    fn mounts(&mut self, mounts: &[v1::Mount]) -> Vec<Mount> {
+        mounts.iter().filter_map(|mount| self.note(mount.to_model())).collect()
+    }
+
+    fn route_port(&mut self, number: u32) -> Option<NonZeroU16> {
+        if number == 0 {
+            return None;
+        }
+        let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
+        if port.is_none() {
+            self.mistakes.push(format!("{number} is not a port"));
+        }
+        port
     }
 
     fn isolation(&mut self, number: i32) -> Isolation {
@@ -181,6 +216,21 @@ mod tests {
         spec.ports = vec!["80/udp".parse().unwrap()];
         spec.entrypoint = Some(vec!["/bin/sh".into()]);
         spec.labels.insert("a".into(), "b".into());
+        spec.read_only_rootfs = true;
+        spec.mounts = vec![
+            "/srv:/srv:ro".parse().unwrap(),
+            "cache:/cache".parse().unwrap(),
+            Mount::tmpfs("/tmp:size=1m").unwrap(),
+        ];
+        spec.restart = "on-failure:3".parse().unwrap();
+        (spec.ttl_ms, spec.stop_signal, spec.stop_grace_ms) = (Some(1), Some(3), Some(0));
+        spec.ulimits = vec!["nofile=1:2".parse().unwrap()];
+        (spec.user_namespace, spec.init) = (true, true);
+        spec.cap_add = ["NET_ADMIN".parse().unwrap()].into();
+        spec.cap_drop = ["ALL".parse().unwrap()].into();
+        spec.tenant = "acme".parse().unwrap();
+        spec.allow = ["host".parse().unwrap()].into();
+        spec.route_port = NonZeroU16::new(80);
         assert_eq!(workload(&VmSpawnRequest::from(&spec)).unwrap().1, spec);
     }
 

@@ -25,7 +25,7 @@ impl Client {
 
     /// Removes a reference; answers how many bytes of disk that gave back.
     pub async fn image_remove(&self, reference: &str) -> Result<u64, ApiError> {
-        let request = v1::ImageRemoveRequest { reference: reference.to_owned() };
+        let request = v1::ImageRemoveRequest { reference: reference.to_owned(), force: false };
         Ok(self.images().remove(request).await?.into_inner().freed_bytes)
     }
 

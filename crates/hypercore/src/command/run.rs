@@ -1,13 +1,12 @@
 //! `hypercore run`: makes a workload and, unless it is to run in the background, stays with it to its end.
 
+mod arguments;
 mod environment;
 mod spec;
 
-use std::path::PathBuf;
-
-use clap::{ArgAction, Args};
 use hypercore_api::{Client, v1};
-use hypercore_model::{CpuMillis, ImageReference, Isolation, MemoryBytes, PortMapping, WorkloadName};
+
+pub(crate) use arguments::RunArgs;
 
 use super::runs_on;
 use crate::{
@@ -18,98 +17,9 @@ use crate::{
     startup, terminal,
 };
 
-const EXAMPLES: &str = "\
-Examples:
-  hypercore run --rm busybox -- echo hello
-  hypercore run -d --name web -p 8080:80 nginx     in the background; prints the id
-  hypercore run --rm -it busybox                   a shell; leave it running with ctrl-p ctrl-q
-  hypercore run --cpu 0.5 --memory 256MiB -e MODE=test --env-file ./env job:1";
-
 /// How long a workload gets to end by itself when nobody reads its output any more. A program in its place would have
 /// got SIGPIPE and no time at all.
 const UNREAD_GRACE_MS: u32 = 1000;
-
-/// Run an image
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct RunArgs {
-    /// [REGISTRY/]NAME[:TAG][@DIGEST]
-    #[arg(value_name = "IMAGE")]
-    image: ImageReference,
-    /// What to run instead of the image's own arguments
-    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
-    /// Leave it running in the background and print its id
-    #[arg(short, long)]
-    detach: bool,
-    /// Remove it when it has ended
-    #[arg(long)]
-    rm: bool,
-    /// Give it our standard input
-    #[arg(short, long)]
-    interactive: bool,
-    /// Give it a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// A name, unique while the workload exists
-    #[arg(long, value_name = "NAME")]
-    name: Option<WorkloadName>,
-    /// Publish a port: HOST:PORT, or PORT for a free host port; /udp for UDP
-    #[arg(short, long, value_name = "[HOST:]PORT")]
-    publish: Vec<PortMapping>,
-    /// CPUs it may use at most, such as 0.5
-    #[arg(long, visible_alias = "cpus", value_name = "CPUS")]
-    cpu: Option<CpuMillis>,
-    /// Memory it may use at most, such as 256MiB
-    #[arg(short, long, visible_alias = "mem", value_name = "SIZE")]
-    memory: Option<MemoryBytes>,
-    /// Processes and threads it may have at most [default: 4096]
-    #[arg(long, visible_alias = "pids-limit", value_name = "N")]
-    pids: Option<u32>,
-    /// Set an environment variable; KEY alone takes ours
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    env: Vec<String>,
-    /// Read environment variables from a file, one per line
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Mark it with a label
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    label: Vec<String>,
-    /// What stands between it and its host
-    #[arg(long, value_name = "CLASS", default_value = "container", value_parser = parse_isolation)]
-    isolation: Isolation,
-    /// The program to run instead of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    entrypoint: Option<String>,
-    /// Run as this user
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Working directory inside
-    #[arg(short, long, value_name = "DIRECTORY")]
-    workdir: Option<String>,
-    /// Host name inside [default: the name, or the short id]
-    #[arg(long, value_name = "NAME")]
-    hostname: Option<WorkloadName>,
-    // Replaces the global flag of the same id: after `run`, docker's users mean a volume by `-v`.
-    /// Say more about what happens, on stderr
-    #[arg(long, action = ArgAction::Count, help_heading = "Global options")]
-    verbose: u8,
-}
-
-impl RunArgs {
-    /// Whether the exit code is ours and not the workload's.
-    pub(super) const fn is_detached(&self) -> bool {
-        self.detach
-    }
-}
-
-fn parse_isolation(text: &str) -> Result<Isolation, &'static str> {
-    match text {
-        "container" => Ok(Isolation::Container),
-        "microvm" => Ok(Isolation::MicroVm),
-        _ => Err("the classes are `container` and `microvm`"),
-    }
-}
 
 /// Makes the workload, sees it start, and stays with it or not.
 pub(super) async fn run(args: RunArgs, context: &Context) -> Outcome {

@@ -7,7 +7,7 @@ use hypercore_api::ErrorKind;
 use hypercore_model::WorkloadSpec;
 
 use super::{RunArgs, environment};
-use crate::failure::Failure;
+use crate::{failure::Failure, signal::SignalNumber};
 
 /// Checks the flags together.
 pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
@@ -29,6 +29,20 @@ pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
     spec.stdin_open = args.interactive;
     spec.remove_on_exit = args.rm;
     spec.labels = labels(&args.label);
+    spec.read_only_rootfs = args.read_only;
+    spec.mounts = [args.volume, args.tmpfs].concat();
+    spec.restart = args.restart;
+    spec.ttl_ms = args.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+    spec.stop_signal = args.stop_signal.map(SignalNumber::number);
+    spec.stop_grace_ms = args.stop_timeout.map(|seconds| u64::from(seconds) * 1000);
+    spec.ulimits = args.ulimit;
+    spec.user_namespace = args.user_namespace;
+    spec.init = args.init;
+    spec.cap_add = args.cap_add.into_iter().collect();
+    spec.cap_drop = args.cap_drop.into_iter().collect();
+    spec.tenant = args.tenant;
+    spec.allow = args.allow.into_iter().collect();
+    spec.route_port = args.route_port;
     if let Some(pids) = args.pids {
         spec.pids_max = pids;
     }
@@ -54,6 +68,7 @@ fn labels(texts: &[String]) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use clap::{FromArgMatches as _, Parser};
+    use hypercore_model::{Capability, Mount};
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -77,41 +92,12 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_its_field() {
-        let spec = spec(&[
-            "-it",
-            "--rm",
-            "--name",
-            "web",
-            "-p",
-            "80",
-            "-p",
-            "53:53/udp",
-            "--cpu",
-            "0.5",
-            "--mem",
-            "64m",
-            "--pids",
-            "7",
-            "-e",
-            "A=b=c",
-            "--label",
-            "x",
-            "-l",
-            "y=z",
-            "--isolation",
-            "microvm",
-            "--entrypoint",
-            "/bin/sh",
-            "-u",
-            "1:2",
-            "-w",
-            "/tmp",
-            "--hostname",
-            "h",
-            "img:1",
-        ])
-        .unwrap();
-        assert!(spec.tty && spec.stdin_open && spec.remove_on_exit);
+        let words = "-it --name web -p 80 -p 53:53/udp --cpu 0.5 --mem 64m --pids 7 -e A=b=c --label x -l y=z \
+            --isolation microvm --entrypoint /bin/sh -u 1:2 -w /tmp --hostname h -v cache:/cache:ro --tmpfs /tmp \
+            --read-only --restart on-failure:3 --ttl 1h --stop-signal QUIT --stop-timeout 3 --init --tenant acme \
+            --allow host --route-port 80 --ulimit nofile=9 --cap-add net_admin --cap-drop ALL --userns img:1";
+        let spec = spec(&words.split_whitespace().collect::<Vec<_>>()).unwrap();
+        assert!(spec.tty && spec.stdin_open && spec.read_only_rootfs && spec.init && spec.user_namespace);
         assert_eq!(spec.name.unwrap().as_str(), "web");
         assert_eq!(spec.ports.len(), 2);
         assert_eq!(
@@ -124,6 +110,16 @@ mod tests {
         assert_eq!(spec.entrypoint.unwrap(), ["/bin/sh"]);
         assert_eq!((spec.user.unwrap(), spec.workdir.unwrap()), ("1:2".into(), "/tmp".into()));
         assert_eq!(spec.hostname.unwrap().as_str(), "h");
+        assert_eq!(spec.mounts, ["cache:/cache:ro".parse().unwrap(), Mount::tmpfs("/tmp").unwrap()]);
+        assert_eq!(spec.restart.to_string(), "on-failure:3");
+        assert_eq!(
+            (spec.ttl_ms, spec.stop_signal, spec.stop_grace_ms),
+            (Some(3_600_000), Some(3), Some(3000))
+        );
+        assert_eq!((spec.tenant.as_str(), spec.allow.len()), ("acme", 1));
+        assert_eq!((spec.route_port.unwrap().get(), spec.ulimits[0].soft()), (80, 9));
+        assert_eq!(spec.cap_add.first().unwrap().as_str(), "NET_ADMIN");
+        assert_eq!(spec.cap_drop, [Capability::ALL].into());
     }
 
     #[test]
@@ -136,7 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn dash_v_after_run_is_kept_free() {
+    fn a_workload_may_be_removed_at_its_end() {
+        assert!(spec(&["--rm", "web"]).unwrap().remove_on_exit);
+        assert!(spec(&["--rm", "--restart", "always", "web"]).is_err());
+    }
+
+    #[test]
+    fn dash_v_after_run_is_a_volume() {
         assert!(Cli::try_parse_from(["hypercore", "run", "-v", "web"]).is_err());
         assert!(Cli::try_parse_from(["hypercore", "-v", "run", "web"]).is_ok());
     }

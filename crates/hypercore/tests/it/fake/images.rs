@@ -54,4 +54,32 @@ impl ImageService for Service {
         self.note(format!("image import {} {}", call.path, call.reference))?;
         Ok(Response::new(v1::ImageImportResponse { images: vec![image("docker.io/library/a:1")] }))
     }
+
+    async fn prune(
+        &self,
+        _: Request<v1::ImagePruneRequest>,
+    ) -> Result<Response<v1::ImagePruneResponse>, Status> {
+        Err(Status::unimplemented("no test plays `prune`"))
+    }
+
+    async fn verify(
+        &self,
+        _: Request<v1::ImageVerifyRequest>,
+    ) -> Result<Response<v1::ImageVerifyResponse>, Status> {
+        Err(Status::unimplemented("no test plays `verify`"))
+    }
+
+    async fn login(
+        &self,
+        _: Request<v1::ImageLoginRequest>,
+    ) -> Result<Response<v1::ImageLoginResponse>, Status> {
+        Err(Status::unimplemented("no test plays `login`"))
+    }
+
+    async fn logout(
+        &self,
+        _: Request<v1::ImageLogoutRequest>,
+    ) -> Result<Response<v1::ImageLogoutResponse>, Status> {
+        Err(Status::unimplemented("no test plays `logout`"))
+    }
 }

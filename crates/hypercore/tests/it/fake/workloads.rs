@@ -40,6 +40,9 @@ impl ClusterService for Service {
     type ExecStream = Answers<v1::ExecResponse>;
     type AttachStream = Answers<v1::AttachResponse>;
     type ProgressStream = Answers<v1::ProgressEvent>;
+    type EventsStream = Answers<v1::Event>;
+    type StatsStream = Answers<v1::StatsResponse>;
+    type CopyStream = Answers<v1::CopyResponse>;
 
     async fn spawn(
         &self,
@@ -124,5 +127,28 @@ impl ClusterService for Service {
             tokio::runtime::Handle::current().spawn(async move { sender.closed().await });
         }
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn events(&self, _: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        Err(Status::unimplemented("no test plays `events`"))
+    }
+
+    async fn stats(&self, _: Request<v1::StatsRequest>) -> Result<Response<Self::StatsStream>, Status> {
+        Err(Status::unimplemented("no test plays `stats`"))
+    }
+
+    async fn pause(&self, _: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        Err(Status::unimplemented("no test plays `pause`"))
+    }
+
+    async fn resume(&self, _: Request<v1::ResumeRequest>) -> Result<Response<v1::ResumeResponse>, Status> {
+        Err(Status::unimplemented("no test plays `resume`"))
+    }
+
+    async fn copy(
+        &self,
+        _: Request<Streaming<v1::CopyRequest>>,
+    ) -> Result<Response<Self::CopyStream>, Status> {
+        Err(Status::unimplemented("no test plays `copy`"))
     }
 }
