@@ -30,6 +30,7 @@ mod gone;
 mod http;
 mod keeper;
 mod ledger;
+mod listeners;
 mod metrics;
 mod node;
 mod reconcile;
@@ -38,4 +39,5 @@ mod supervisor;
 
 pub use config::AgentConfig;
 pub use failure::chain;
+pub use listeners::{ListenError, Listeners};
 pub use node::{RunError, run};

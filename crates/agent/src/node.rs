@@ -1,9 +1,6 @@
 //! How a node is put together, run and taken down. It refuses to do any of the work itself.
 
-use std::{
-    collections::BTreeSet, future::Future, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, future::Future, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use hypercore_cluster::state::Command;
 use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
@@ -23,6 +20,7 @@ use crate::{
     failure::chain,
     http, keeper,
     ledger::{Ledger, SubmitError},
+    listeners::{ListenError, Listeners},
     metrics::Metrics,
     reconcile, server,
     supervisor::{RestartPolicy, Supervisor},
@@ -71,14 +69,8 @@ pub enum RunError {
     #[error("{0} is not beside the hypercore program; install both together")]
     ProgramMissing(PathBuf),
     /// A socket can't be listened on.
-    #[error("{what} can't be listened on")]
-    Listen {
-        /// Which socket.
-        what: String,
-        /// Why not.
-        #[source]
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// A task that the node can't do without came to an end.
     #[error("the task `{0}` ended, and the node can't go on without it")]
     TaskEnded(String),
@@ -101,7 +93,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
 }
 
-/// Runs a node until `shutdown` completes or a task it needs ends. `ready` is called once it answers.
+/// Runs a node until `shutdown` completes or a task it needs ends, on sockets of `listeners`. `ready` is called once it
+/// answers.
 ///
 /// Workloads go on when this returns, whatever it returns.
 ///
@@ -109,6 +102,7 @@ pub(crate) struct Node {
 /// [`RunError`], naming the step that failed.
 pub async fn run(
     config: AgentConfig,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()> + Send,
     ready: impl FnOnce() + Send,
 ) -> Result<(), RunError> {
@@ -118,18 +112,19 @@ pub async fn run(
     let directory = open_directory(&config)?;
     // Before anything is made that would have to be taken down again: an address that is in use is a common mistake.
     let web = match config.http_listen {
-        Some(address) => Some(listen_http(address).await?),
+        Some(address) => Some(listeners.tcp("http", address)?),
         None => None,
     };
     let supervisor = Supervisor::new();
     let node = Arc::new(build(&config, directory, &supervisor).await?);
-    let api = match listen_api(&node) {
+    let api = match listeners.unix("api", &node.directory.api_socket()) {
         Ok(api) => api,
         Err(error) => {
-            take_down(node, supervisor).await;
-            return Err(error);
+            take_down(node, supervisor, &listeners).await;
+            return Err(error.into());
         }
     };
+    listeners.release_unused();
     spawn(&node, &supervisor, api, web);
     tracing::info!(node = %node.identity.short(), "ready");
     ready();
@@ -137,7 +132,7 @@ pub async fn run(
         () = shutdown => Ok(()),
         name = supervisor.critical_ended() => Err(RunError::TaskEnded(name)),
     };
-    take_down(node, supervisor).await;
+    take_down(node, supervisor, &listeners).await;
     ended
 }
 
@@ -237,26 +232,6 @@ fn sandboxes(runtime_directory: &std::path::Path) -> Result<Sandboxes, RunError>
     Ok(Sandboxes::new(beside("hypercore-shim")?, beside("hypercore-engine")?, runtime_directory.to_owned()))
 }
 
-fn listen_api(node: &Node) -> Result<UnixListener, RunError> {
-    let path = node.directory.api_socket();
-    let listen = || {
-        // The directory's lock is ours, so a socket that is still there belongs to nobody.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        Ok(listener)
-    };
-    listen().map_err(|error| RunError::Listen { what: format!("the API socket {}", path.display()), error })
-}
-
-async fn listen_http(address: SocketAddr) -> Result<TcpListener, RunError> {
-    let listening = TcpListener::bind(address).await;
-    listening.map_err(|error| RunError::Listen { what: format!("the HTTP address {address}"), error })
-}
-
 fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Option<TcpListener>) {
     let (workloads, tree) = (Arc::clone(node), supervisor.clone());
     supervisor.spawn("reconcile/workloads", RestartPolicy::Critical, move || {
@@ -272,12 +247,15 @@ fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Opti
 }
 
 /// Ends the tasks; the network and the cgroup go too when there is no workload.
-async fn take_down(node: Arc<Node>, supervisor: Supervisor) {
+async fn take_down(node: Arc<Node>, supervisor: Supervisor, listeners: &Listeners) {
     tracing::info!("shutting down; workloads go on");
     supervisor.shutdown(SHUTDOWN_TIME_MAX).await;
     let is_empty = node.ledger.read(|state| state.workloads().next().is_none());
     let socket = node.directory.api_socket();
-    if let Err(error) = std::fs::remove_file(&socket) {
+    // A socket that is kept open for the next start must stay where callers find it.
+    if !listeners.are_kept()
+        && let Err(error) = std::fs::remove_file(&socket)
+    {
         tracing::debug!(path = %socket.display(), %error, "the API socket was gone already");
     }
     if is_empty {

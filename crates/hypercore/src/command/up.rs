@@ -4,7 +4,7 @@ mod journal;
 mod settings;
 
 use clap::Args;
-use hypercore_agent::{RunError, chain};
+use hypercore_agent::{Listeners, RunError, chain};
 use hypercore_api::ErrorKind;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,10 +42,13 @@ pub(super) fn run(args: UpArgs, global: &GlobalArgs, console: Console) -> Outcom
     journal::begin(&context.loaded.config.logging, global)?;
     // The registry client finds its TLS here; a provider that is there already is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // Before there are threads: it changes the environment.
+    let listeners = Listeners::from_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let asked_to_stop = asked_to_stop()?;
-        hypercore_agent::run(config, asked_to_stop, || notify(NotifyState::Ready)).await.map_err(failure)
+        let ready = || notify(NotifyState::Ready);
+        hypercore_agent::run(config, listeners, asked_to_stop, ready).await.map_err(failure)
     });
     runtime.shutdown_background();
     ended.map(|()| Exit::Ok)
@@ -95,7 +98,7 @@ fn failure(error: RunError) -> Failure {
             "directory_failed",
             "see --data-dir and --runtime-dir in `hypercore up --help`",
         ),
-        RunError::Listen { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
+        RunError::Listen(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
             told(ErrorKind::Conflict, "address_in_use", "choose another one with --http-bind-addr")
         }
         RunError::ProgramMissing(_) => told(
