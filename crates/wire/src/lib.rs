@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   client (agent)                                      server (shim, guest)
-//!      | -------- stream 0: Hello{1,1} ------------------> |
+//!      | -------- stream 0: Hello{1,2} ------------------> |
 //!      | <------- stream 0: Hello{1,1} ------------------- |   both: the lower of the two newest generations
 //!      | -------- stream 1: Exec{argv, ...} -------------> |
 //!      | -------- stream 1: Window{65536} ---------------> |   may send so many bytes of output
@@ -31,4 +31,4 @@ pub mod negotiation;
 pub use credit::Credit;
 pub use frame::{Decoder, Flags, Frame, StreamId};
 pub use message::{ErrorCode, Message};
-pub use negotiation::{NEWEST, OLDEST, negotiate};
+pub use negotiation::{NEWEST, OLDEST, generation_of, negotiate};

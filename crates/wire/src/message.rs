@@ -1,4 +1,4 @@
-//! Messages: CBOR maps `{v: generation, t: type number, p: fields by number}`, and what each type means.
+//! Messages: CBOR maps `{v: generation of the type, t: type number, p: fields by number}`, and what each type means.
 //!
 //! Fields are keyed by number (minicbor's derive) and not by name: frozen bytes then don't depend on how a field is
 //! called in Rust, the guest needs no serde, and a shim's code stays small. It refuses to interpret: no field is
@@ -8,17 +8,19 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::{
     frame::{Flags, Frame, FrameError, StreamId},
-    negotiation::NEWEST,
+    negotiation::generation_of,
 };
 
 mod control;
 mod exec;
+mod guest;
 
 pub use control::{
-    Describe, Done, ErrorCode, Exit, Exited, Fault, Hello, OpenStdin, Resize, Shutdown, Signal, Size, State,
-    Wait, Window,
+    AskRelease, AskStats, Describe, Done, ErrorCode, Exit, Exited, Fault, Hello, OpenStdin, PowerOff,
+    Release, Resize, Shutdown, Signal, Size, State, Wait, Window,
 };
 pub use exec::{Exec, ExecExited, ExecResize, ExecSignal, ExecStarted, Stderr, Stdin, Stdout};
+pub use guest::{GuestMount, Prepare, Stats};
 
 /// Why a payload is not a message that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,12 @@ macro_rules! messages {
                 match self {
                     $(Self::$name(_) => $number,)+
                 }
+            }
+
+            /// The generation that brought this type: a peer of an older one doesn't know it.
+            #[must_use]
+            pub const fn generation(&self) -> u8 {
+                generation_of(self.number())
             }
 
             fn encode_body(&self, encoder: &mut Encoder<&mut Vec<u8>>) {
@@ -122,6 +130,19 @@ messages! {
     19 ExecSignal(ExecSignal),
     /// Sets the size of the terminal of this stream's process.
     20 ExecResize(ExecResize),
+    // Generation 2 begins here, see `negotiation`.
+    /// Asks for [`Release`].
+    21 AskRelease(AskRelease),
+    /// Which release of Hypercore the server is of.
+    22 Release(Release),
+    /// Makes a guest what this workload's machine shall be.
+    23 Prepare(Prepare),
+    /// Asks a guest for [`Stats`].
+    24 AskStats(AskStats),
+    /// What a guest uses.
+    25 Stats(Stats),
+    /// Ends a guest: its processes, then its kernel. Answered by the end of the connection.
+    26 PowerOff(PowerOff),
 }
 
 impl Message {
@@ -132,7 +153,7 @@ impl Message {
         let mut encoder = Encoder::new(&mut bytes);
         let header = encoder
             .map(3)
-            .and_then(|e| e.str("v")?.u8(NEWEST)?.str("t")?.u16(self.number())?.str("p"))
+            .and_then(|e| e.str("v")?.u8(self.generation())?.str("t")?.u16(self.number())?.str("p"))
             .map(|_| ());
         header.expect("a Vec takes whatever is written to it");
         self.encode_body(&mut encoder);

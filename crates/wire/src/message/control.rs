@@ -86,7 +86,22 @@ without_fields! {
     /// Asks to write to the workload's standard input.
     OpenStdin,
     /// Kills the workload; the server ends after it.
-    Shutdown
+    Shutdown,
+    /// Asks for [`Release`].
+    AskRelease,
+    /// Asks for [`super::Stats`].
+    AskStats,
+    /// Ends a guest and its machine.
+    PowerOff
+}
+
+/// Which release of Hypercore the server is of: it may have been installed long before its peer.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Release {
+    /// As in `hypercore version`, such as `0.1.0`.
+    #[n(0)]
+    pub release: String,
 }
 
 /// The workload that the server holds, running or just ended.

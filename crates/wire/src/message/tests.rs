@@ -50,7 +50,50 @@ fn golden() -> Vec<(Message, &'static str)> {
         (Shutdown {}.into(), "a36176016174126170a0"),
         (ExecSignal { number: 9 }.into(), "a36176016174136170a10009"),
         (ExecResize { size }.into(), "a36176016174146170a100a2001818011850"),
+        (AskRelease {}.into(), "a36176026174156170a0"),
+        (Release { release: "0.1".into() }.into(), "a36176026174166170a10063302e31"),
+        (
+            prepare().into(),
+            "a36176026174176170aa00616801816a31302e302e302e322f3802816831302e302e302e310361720461\
+             68051b0000018bcfe5687b0641070781a5006376646301646578743402622f6403f5040108f5096530323a3030",
+        ),
+        (AskStats {}.into(), "a3617602617418186170a0"),
+        (stats().into(), "a3617602617418196170a6000101020203030404050506"),
+        (PowerOff {}.into(), "a36176026174181a6170a0"),
     ]
+}
+
+fn prepare() -> Prepare {
+    let mount = GuestMount {
+        source: "vdc".into(),
+        kind: "ext4".into(),
+        target: "/d".into(),
+        read_only: true,
+        size_bytes: 1,
+    };
+    Prepare {
+        hostname: "h".into(),
+        addresses: vec!["10.0.0.2/8".into()],
+        gateways: vec!["10.0.0.1".into()],
+        resolv_conf: "r".into(),
+        hosts: "h".into(),
+        now_ms: 1_700_000_000_123,
+        entropy: vec![7],
+        mounts: vec![mount],
+        read_only: true,
+        hardware_address: Some("02:00".into()),
+    }
+}
+
+const fn stats() -> Stats {
+    Stats {
+        memory_total_bytes: 1,
+        memory_available_bytes: 2,
+        cpu_usage_us: 3,
+        pids: 4,
+        disk_used_bytes: 5,
+        disk_total_bytes: 6,
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
