@@ -11,7 +11,7 @@
 //! - Units stand last in names (`memory_bytes`, `created_at_ms`); limits are named `*_MAX`.
 //!
 //! Reading order: [`id`], [`name`], [`units`], [`image`], [`port`], [`mount`], [`restart`], [`tenant`], then [`spec`] which joins them,
-//! then [`lifecycle`] for what can happen to a workload.
+//! then [`lifecycle`] for what can happen to a workload; [`token`] is about who asks.
 
 pub mod capability;
 pub mod cidr;
@@ -27,6 +27,7 @@ pub mod restart;
 pub mod spec;
 pub mod tenant;
 pub mod timestamp;
+pub mod token;
 pub mod ulimit;
 pub mod units;
 pub mod user;
@@ -46,5 +47,6 @@ pub use restart::RestartPolicy;
 pub use spec::{Isolation, WorkloadSpec};
 pub use tenant::{Allowance, TenantName};
 pub use timestamp::Timestamp;
+pub use token::{Scope, TokenId, TokenName};
 pub use ulimit::Ulimit;
 pub use units::{CpuMillis, MemoryBytes};

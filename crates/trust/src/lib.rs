@@ -14,12 +14,14 @@
 //! - There is one verification rule everywhere: see [`signature`].
 //! - Secret bytes are erased on drop and never shown by `Debug`; this crate neither reads nor writes them anywhere.
 //!
-//! Reading order: [`signature`], [`identity`], [`statement`].
+//! Reading order: [`signature`], [`identity`], [`statement`]; [`token`] is about callers, who are no nodes.
 
 pub mod identity;
 pub mod signature;
 pub mod statement;
+pub mod token;
 
 pub use identity::Identity;
 pub use signature::{Context, Signature, SignatureError};
 pub use statement::{Signed, Statement, Verified, VerifyError};
+pub use token::{ApiToken, Fingerprint, TokenHash, TokenSecret};
