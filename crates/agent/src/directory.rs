@@ -8,6 +8,7 @@
 //!     data.key      0600, unlocks node.redb       shim/<id>.sock
 //!     node.redb     the sealed state              engine/          of the container engine
 //!     images/       of runtime::image             netns/<id>       network namespaces
+//!     volumes/      of runtime::volume
 //!     workloads/<id>/                see WorkloadPaths
 //! ```
 
@@ -136,9 +137,19 @@ impl Directory {
         self.data.join("node.redb")
     }
 
+    /// The registries that this node is logged in to, with the passwords.
+    pub(crate) fn registry_logins(&self) -> PathBuf {
+        self.data.join("registry-logins.json")
+    }
+
     /// The image store's directory.
     pub(crate) fn images(&self) -> PathBuf {
         self.data.join("images")
+    }
+
+    /// The volumes' directory.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
     }
 
     /// Where each workload has its directory.

@@ -1,14 +1,14 @@
 //! How a node is put together, run and taken down. It refuses to do any of the work itself.
 
-use std::{collections::BTreeSet, future::Future, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, path::{Path, PathBuf}, str::FromStr, sync::Arc, time::Duration};
 
 use hypercore_cluster::state::Command;
 use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
 use hypercore_runtime::{
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
-    image::{ImageStore, RegistrySettings},
     network::{Attachment, BridgeName, LinkError, Network, NetworkConfig, OpenError, WorkloadSubnet},
     sandbox::Sandboxes,
+    volume::VolumeStore,
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -17,11 +17,15 @@ use crate::{
     clock,
     config::AgentConfig,
     directory::{Directory, DirectoryError, LockError},
+    events::{Action, Event, Events},
     failure::chain,
-    http, keeper,
+    http,
+    images::Images,
+    keeper,
     ledger::{Ledger, SubmitError},
     listeners::{ListenError, Listeners},
     metrics::Metrics,
+    programs::find_program,
     reconcile, server,
     supervisor::{RestartPolicy, Supervisor},
 };
@@ -57,8 +61,11 @@ pub enum RunError {
     #[error(transparent)]
     Rejected(Fault),
     /// The images can't be opened.
-    #[error("the image store can't be opened")]
+    #[error("the images can't be opened")]
     Images(#[source] Fault),
+    /// The volumes can't be opened.
+    #[error("the volumes can't be opened")]
+    Volumes(#[source] Fault),
     /// The cgroup hierarchies can't be used.
     #[error("the cgroup hierarchies can't be used")]
     Cgroups(#[source] Fault),
@@ -85,7 +92,9 @@ pub(crate) struct Node {
     pub(crate) started_at: Timestamp,
     pub(crate) ledger: Ledger,
     pub(crate) board: Board,
+    pub(crate) events: Events,
     pub(crate) images: ImageStore,
+    pub(crate) volumes: VolumeStore,
     pub(crate) registries: RegistrySettings,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
@@ -127,6 +136,7 @@ pub async fn run(
     listeners.release_unused();
     spawn(&node, &supervisor, api, web);
     tracing::info!(node = %node.identity.short(), "ready");
+    node.events.publish(Event::node(Action::Started, node.identity.to_string()));
     ready();
     let ended = tokio::select! {
         () = shutdown => Ok(()),
@@ -165,7 +175,8 @@ async fn build(
         error => RunError::Admit(error.into()),
     })?;
 
-    let images = ImageStore::open(&directory.images()).map_err(|error| RunError::Images(error.into()))?;
+    let images = Images::open(config, &directory).map_err(|error| RunError::Images(error.into()))?;
+    let volumes = VolumeStore::open(&directory.volumes()).map_err(|error| RunError::Volumes(error.into()))?;
     let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
     let network_config =
         NetworkConfig { bridge, subnet: workload_subnet, netns_directory: directory.netns() };
@@ -177,11 +188,9 @@ async fn build(
         started_at: clock::now(),
         ledger,
         board: Board::default(),
+        events: Events::default(),
         images,
-        registries: RegistrySettings {
-            mirrors: config.registry_mirrors.clone(),
-            insecure_registries: config.insecure_registries.clone(),
-        },
+        volumes,
         network,
         cgroups: Cgroups::new(layout, parent),
         sandboxes,
@@ -222,14 +231,10 @@ fn attachments(directory: &Directory) -> Vec<Attachment> {
         .collect()
 }
 
-/// The shim and its engine, which are installed beside the program that runs now.
-fn sandboxes(runtime_directory: &std::path::Path) -> Result<Sandboxes, RunError> {
-    let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/hypercore"));
-    let beside = |name: &str| {
-        let path = this.with_file_name(name);
-        if path.is_file() { Ok(path) } else { Err(RunError::ProgramMissing(path)) }
-    };
-    Ok(Sandboxes::new(beside("hypercore-shim")?, beside("hypercore-engine")?, runtime_directory.to_owned()))
+/// The shims that are started with the programs of this release.
+pub(crate) fn sandboxes(runtime_directory: &Path) -> Result<Sandboxes, RunError> {
+    let program = |name: &str| find_program(name).map_err(RunError::ProgramMissing);
+    Ok(Sandboxes::new(program("hypercore-shim")?, program("hypercore-engine")?, runtime_directory.to_owned()))
 }
 
 fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Option<TcpListener>) {

@@ -3,23 +3,28 @@
 
 mod attach;
 mod cluster_service;
+mod events;
 mod exec;
 mod image_service;
 mod lifetime;
 mod logs;
 mod node_service;
 mod output;
+pub(crate) mod pause;
 mod problem;
 mod progress;
 mod request;
+mod stats;
 mod target;
 mod view;
+mod volume_service;
 
 use std::{error::Error, sync::Arc};
 
 use hypercore_api::v1::{
     self, FILE_DESCRIPTOR_SET, cluster_service_server::ClusterServiceServer,
     image_service_server::ImageServiceServer, node_service_server::NodeServiceServer,
+    volume_service_server::VolumeServiceServer,
 };
 use hypercore_runtime::sandbox::TerminalSize;
 use tokio::net::UnixListener;
@@ -61,6 +66,7 @@ pub(crate) async fn serve(
     health.set_serving::<ClusterServiceServer<Handlers>>().await;
     health.set_serving::<ImageServiceServer<Handlers>>().await;
     health.set_serving::<NodeServiceServer<Handlers>>().await;
+    health.set_serving::<VolumeServiceServer<Handlers>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -70,7 +76,8 @@ pub(crate) async fn serve(
         .add_service(reflection)
         .add_service(ClusterServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(ImageServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(NodeServiceServer::new(handlers).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(NodeServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(VolumeServiceServer::new(handlers).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .serve_with_incoming(UnixListenerStream::new(listener))
         .await?;
     Ok(())

@@ -4,6 +4,7 @@
 mod endpoint;
 mod images;
 mod sessions;
+mod volumes;
 mod workloads;
 
 use std::{fmt, io, time::Duration};

@@ -1,18 +1,27 @@
 //! The commands, one file each (or one per group): raw arguments in, an [`Exit`] out.
 
 pub(crate) mod attach;
+pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod cp;
 pub(crate) mod doctor;
+pub(crate) mod down;
 pub(crate) mod end;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod pause;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod run;
+pub(crate) mod stats;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod wait;
 
 mod runs_on;
@@ -35,9 +44,11 @@ pub(crate) fn execute(cli: Cli) -> Exit {
 fn dispatch(cli: Cli, console: Console) -> Outcome {
     let Cli { global, command } = cli;
     match command {
+        Command::Cluster(args) => cluster::run(*args, &global, console),
         Command::Completion(args) => completion::run(&args, &console),
         Command::Config(args) => config::run(&args, &global, &console),
         Command::Doctor(_) => on_runtime(doctor::run(&global, console)),
+        Command::Down(args) => down::run(args, &global, console),
         Command::Up(args) => up::run(args, &global, console),
         Command::Version(_) => on_runtime(version::run(&global, console)),
         command => {
@@ -71,10 +82,20 @@ async fn ask(command: Command, context: &Context) -> Outcome {
         Command::Exec(args) => exec::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
         Command::Wait(args) => wait::run(&args, context).await,
+        Command::Cp(args) => cp::run(args, context).await,
+        Command::Stats(args) => stats::run(args, context).await,
+        Command::Port(args) => port::run(&args, context).await,
+        Command::Events(args) => events::run(args, context).await,
+        Command::Pause(args) => pause::pause(args, context).await,
+        Command::Resume(args) => pause::resume(args, context).await,
+        Command::Node(args) => node::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
-        Command::Completion(_)
+        Command::Volume(args) => volume::run(args, context).await,
+        Command::Cluster(_)
+        | Command::Completion(_)
         | Command::Config(_)
         | Command::Doctor(_)
+        | Command::Down(_)
         | Command::Version(_)
         | Command::Up(_) => unreachable!("dispatched before a connection is needed"),
     }

@@ -11,8 +11,10 @@
 //! in there is resolved below the root by the kernel (`openat2`, `RESOLVE_IN_ROOT`).
 
 mod config;
+mod mounts;
 mod overlay;
 mod process;
+mod rights;
 mod rootfs;
 mod stop_signal;
 
@@ -23,6 +25,10 @@ use std::{
 
 use hypercore_model::{WorkloadId, WorkloadSpec, user::UserError};
 use oci_spec::{image::ImageConfiguration, runtime::LinuxResources};
+
+pub use mounts::MountFault;
+
+use crate::volume::VolumeStore;
 
 /// Everything that makes one bundle.
 #[derive(Debug, Clone)]
@@ -37,6 +43,10 @@ pub struct BundleRequest<'a> {
     pub layers: &'a [PathBuf],
     /// The workload's own directory; absolute. `hosts`, `hostname` and `resolv.conf` in it are bound into `/etc`.
     pub directory: &'a Path,
+    /// The node's volumes.
+    pub volumes: &'a VolumeStore,
+    /// Directories in which the node keeps its own things: nothing of them can be mounted.
+    pub reserved: &'a [PathBuf],
     /// The network namespace to join; `None` gives an own one without any interface but a `lo` that is down.
     pub netns: Option<&'a Path>,
     /// The workload's cgroup, relative to the mounts of the hierarchies, beginning with `/`.
@@ -50,7 +60,7 @@ pub struct BundleRequest<'a> {
 pub struct Bundle {
     /// The workload's own directory, with `config.json` and the mounted `rootfs`.
     pub directory: PathBuf,
-    /// The signal that asks the first process to end: the image's own, or SIGTERM.
+    /// The signal that asks the first process to end: the spec's, or the image's, or SIGTERM.
     pub stop_signal: i32,
 }
 
@@ -117,6 +127,12 @@ pub enum BundleError {
         #[source]
         source: io::Error,
     },
+    /// The image has something else where the kernel's file systems are mounted.
+    #[error("the image's {0} is not a directory: the kernel's own is mounted there")]
+    NotOwnDirectory(&'static str),
+    /// Something can't be mounted as asked for.
+    #[error(transparent)]
+    Mounted(#[from] MountFault),
     /// The image's stop signal is unknown.
     #[error("the image's stop signal `{0}` is not a signal")]
     StopSignal(String),
@@ -148,11 +164,11 @@ pub struct DiscardError {
 /// Blocks on the file system for about a millisecond.
 ///
 /// # Errors
-/// One variant for each step; [`BundleError::NoCommand`], [`BundleError::User`], [`BundleError::WorkdirRelative`] and
-/// [`BundleError::Workdir`] are mistakes of whoever wrote the spec or the image.
+/// One variant for each step; [`BundleError::NoCommand`], [`BundleError::User`], [`BundleError::WorkdirRelative`],
+/// [`BundleError::Workdir`] and [`BundleError::Mounted`] are mistakes of whoever wrote the spec or the image.
 pub fn prepare(request: &BundleRequest<'_>) -> Result<Bundle, BundleError> {
     let argv = process::argv(request.spec, request.image).ok_or(BundleError::NoCommand)?;
-    let stop_signal = stop_signal::parse(request.image)?;
+    let stop_signal = request.spec.stop_signal.map_or_else(|| stop_signal::parse(request.image), Ok)?;
     let is_new = overlay::mount(request.layers, request.directory)?;
     let written = write_config(request, argv);
     if let (Err(_), true) = (&written, is_new) {
@@ -183,6 +199,7 @@ fn write_config(request: &BundleRequest<'_>, argv: Vec<String>) -> Result<(), Bu
     let user = process::user(request.spec, request.image, &root)?;
     let workdir = process::workdir(request.spec, request.image)?;
     root.make_workdir(&workdir, &user)?;
+    let mounts = mounts::mounts(request, &root)?;
     let process = process::process(request, argv, &user, workdir);
-    config::write(request, process)
+    config::write(request, process, mounts)
 }

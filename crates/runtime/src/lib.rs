@@ -16,7 +16,7 @@
 //! - Bytes from registries and archives are untrusted until their digest was checked, and paths from them until
 //!   they were resolved below the root they belong to.
 //!
-//! Reading order: [`image`], [`bundle`], [`network`], [`cgroup`], [`sandbox`], [`log`].
+//! Reading order: [`image`], [`volume`], [`bundle`], [`network`], [`cgroup`], [`sandbox`], [`log`].
 
 pub mod bundle;
 pub mod cgroup;
@@ -24,3 +24,4 @@ pub mod image;
 pub mod log;
 pub mod network;
 pub mod sandbox;
+pub mod volume;

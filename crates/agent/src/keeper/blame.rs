@@ -4,7 +4,7 @@
 use std::{error::Error, io};
 
 use hypercore_runtime::{
-    bundle::BundleError,
+    bundle::{BundleError, MountFault},
     image::{ImportError, PullError, RemoveError, TransferError},
     network::{AttachError, ClaimError, HostsError},
     sandbox::{ExecError, LaunchError},
@@ -86,6 +86,8 @@ pub(super) fn bundle(error: &BundleError) -> Failure {
         BundleError::WorkdirRelative(_) | BundleError::Workdir { .. } => {
             ("invalid_workdir", "choose an absolute path that is a directory in the image")
         }
+        BundleError::Mounted(fault) => mount(fault),
+        BundleError::NotOwnDirectory(_) => ("image_malformed", "ask who built the image"),
         BundleError::StopSignal(_) => ("image_malformed", "ask who built the image"),
         BundleError::NoLayers | BundleError::TooManyLayers(_) => {
             ("image_malformed", "build the image with fewer layers")
@@ -94,6 +96,18 @@ pub(super) fn bundle(error: &BundleError) -> Failure {
         _ => ("rootfs_failed", "`hypercore doctor` checks what mounts need"),
     };
     Failure::of(code, error, hint)
+}
+
+/// Why something can't be mounted.
+const fn mount(fault: &MountFault) -> (&'static str, &'static str) {
+    match fault {
+        MountFault::Source { .. } => ("mount_source_missing", "make it on the node first: binds are not made"),
+        MountFault::Reserved(_) => ("mount_reserved", "choose a directory outside of the node's own"),
+        MountFault::Volume { .. } => ("volume_failed", "`hypercore volume ls` shows what is there"),
+        MountFault::Kernels { .. } | MountFault::Place { .. } | MountFault::Kind { .. } => {
+            ("invalid_mount", "choose another path inside the workload")
+        }
+    }
 }
 
 /// Why a sandbox did not start.
@@ -125,6 +139,7 @@ pub(crate) fn exec(error: &ExecError) -> Failure {
         }
         ExecError::Frozen(_) => ("paused", "resume the workload first"),
         ExecError::TooLong(_) => ("too_long", "shorten the arguments or the environment"),
+        ExecError::TooOld(_) => ("shim_too_old", "remove the workload and run it again"),
         _ => ("exec_failed", "the agent's log may say more"),
     };
     Failure::of(code, error, hint)
@@ -133,7 +148,7 @@ pub(crate) fn exec(error: &ExecError) -> Failure {
 /// Whether an execution failed by the caller's doing, the workload's state, or the node's.
 pub(crate) const fn exec_kind(error: &ExecError) -> Code {
     match error {
-        ExecError::NotRunning | ExecError::Frozen(_) => Code::FailedPrecondition,
+        ExecError::NotRunning | ExecError::Frozen(_) | ExecError::TooOld(_) => Code::FailedPrecondition,
         ExecError::CommandNotFound(_)
         | ExecError::NotExecutable(_)
         | ExecError::NoSuchUser(_)

@@ -128,6 +128,8 @@ impl Keeper {
                 image: &image.config,
                 layers: &image.layers,
                 directory: &directory,
+                volumes: &node.volumes,
+                reserved: &[node.directory.data().to_owned(), node.runtime_directory.clone()],
                 netns: Some(&netns),
                 cgroup_path: &cgroup_path,
                 resources,

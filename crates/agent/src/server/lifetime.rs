@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hypercore_api::v1;
 use hypercore_cluster::state::{Command, WorkloadRecord};
-use hypercore_model::{ExitStatus, WorkloadStatus};
+use hypercore_model::{ExitStatus, WorkloadStatus, limits::STOP_GRACE_MS_MAX};
 use hypercore_runtime::sandbox::{ExitRecord, RequestError};
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
@@ -12,23 +12,22 @@ use tokio::sync::watch;
 use super::{Handlers, problem::Problem, request, target, target::Target};
 use crate::{board::Observed, directory::WorkloadPaths, failure::Failure, keeper};
 
-/// How long a stopped workload gets when the caller doesn't say.
-const GRACE_MS_DEFAULT: u32 = 10_000;
-/// Longest grace period that can be asked for: a day.
-const GRACE_MS_MAX: u32 = 24 * 3600 * 1000;
+/// How long a stopped workload gets when neither the caller nor its spec says.
+const GRACE_MS_DEFAULT: u64 = 10_000;
 /// How long `rm` waits for what was put up to be taken down.
 const TAKE_DOWN_TIME_MAX: Duration = Duration::from_secs(30);
 
 impl Handlers {
     pub(super) async fn stop_workload(&self, call: v1::VmStopRequest) -> Result<v1::VmStopResponse, Problem> {
         let record = target::known(&self.node, &call.id)?;
-        let grace_ms = call.grace_period_ms.unwrap_or(GRACE_MS_DEFAULT).min(GRACE_MS_MAX);
+        let wanted = || record.spec.stop_grace_ms.unwrap_or(GRACE_MS_DEFAULT);
+        let grace_ms = call.grace_period_ms.map_or_else(wanted, u64::from).min(STOP_GRACE_MS_MAX);
         let signal = request::optional_signal(call.signal)?;
         let mut observed = target::observe(&self.node, record.id);
         if !observed.borrow().status.is_final() {
             self.node
                 .ledger
-                .submit(Command::StopWorkload { id: record.id, signal, grace_ms: grace_ms.into() })
+                .submit(Command::StopWorkload { id: record.id, signal, grace_ms })
                 .await?;
             end(&mut observed).await;
         }
@@ -43,6 +42,10 @@ impl Handlers {
             RequestError::Gone => not_running(&record, "at its end"),
             error => Problem::fault("signal_failed", &error),
         })?;
+        if signal == Signal::SIGKILL as i32 {
+            // A paused workload would notice no sooner than it is resumed; any other signal may wait for that.
+            drop(self.node.cgroups.thaw(record.id));
+        }
         Ok(v1::KillResponse { id: record.id.to_string() })
     }
 
@@ -103,7 +106,7 @@ impl Handlers {
 }
 
 /// What is asked for needs the workload's processes, and there are none.
-fn not_running(record: &WorkloadRecord, status: &str) -> Problem {
+pub(super) fn not_running(record: &WorkloadRecord, status: &str) -> Problem {
     Problem::conflict("not_running", format!("workload {} is {status}", record.id.short()))
         .hint("`hypercore ps -a` shows what runs")
 }

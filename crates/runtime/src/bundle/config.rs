@@ -2,20 +2,20 @@
 //! It refuses what docker refuses by default: other devices, the kernel's knobs in `/proc` and `/sys`, host namespaces.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::{
     Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Process, Root, Spec,
 };
 
 use super::{BundleError, BundleRequest, hostname};
 
-/// Files of the workload's directory that are bound over those of the image.
-const HOSTS_FILES: [&str; 3] = ["resolv.conf", "hosts", "hostname"];
+/// Tells the engine to stay as the container's first process, beside the program.
+const INIT_ANNOTATION: &str = "hypercore.init";
 
 /// Paths that tell about or reach into the host; docker's list.
 const MASKED_PATHS: [&str; 12] = [
@@ -40,21 +40,15 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 const SYSCTLS: [(&str, &str); 2] =
     [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
 
-/// File systems of their own: destination, type, options.
-const FILE_SYSTEMS: [(&str, &str, &[&str]); 6] = [
-    ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-    ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-    ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-    ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-    ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-    ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-];
-
 /// Writes `config.json` whole or not at all.
-pub(super) fn write(request: &BundleRequest<'_>, process: Process) -> Result<(), BundleError> {
+pub(super) fn write(
+    request: &BundleRequest<'_>,
+    process: Process,
+    mounts: Vec<Mount>,
+) -> Result<(), BundleError> {
     let path = request.directory.join("config.json");
     let temporary = request.directory.join("config.json.new");
-    let spec = spec(request, process);
+    let spec = spec(request, process, mounts);
     let written = encode(&spec, &temporary).and_then(|()| fs::rename(&temporary, &path));
     written.map_err(|source| BundleError::Write { path, source })
 }
@@ -64,16 +58,19 @@ fn encode(spec: &Spec, path: &Path) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(spec)?)
 }
 
-fn spec(request: &BundleRequest<'_>, process: Process) -> Spec {
+fn spec(request: &BundleRequest<'_>, process: Process, mounts: Vec<Mount>) -> Spec {
     let mut root = Root::default();
-    root.set_path(PathBuf::from("rootfs")).set_readonly(Some(false));
+    root.set_path(PathBuf::from("rootfs")).set_readonly(Some(request.spec.read_only_rootfs));
     let mut spec = Spec::default();
     spec.set_version("1.1.0".to_owned())
         .set_root(Some(root))
         .set_hostname(Some(hostname(request.id, request.spec)))
-        .set_mounts(Some(mounts(request.directory)))
+        .set_mounts(Some(mounts))
         .set_process(Some(process))
         .set_linux(Some(linux(request)));
+    if request.spec.init {
+        spec.set_annotations(Some(HashMap::from([(INIT_ANNOTATION.to_owned(), "true".to_owned())])));
+    }
     spec
 }
 
@@ -121,60 +118,34 @@ fn resources(given: &LinuxResources) -> LinuxResources {
     resources
 }
 
-fn mounts(directory: &Path) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = FILE_SYSTEMS
-        .iter()
-        .map(|&(destination, typ, options)| mount(destination, typ, Path::new(typ), options))
-        .collect();
-    // On cgroup v1 it would take one mount per controller, and they can't be made read-only there.
-    if statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-        let options = ["nosuid", "noexec", "nodev", "ro"];
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", Path::new("cgroup"), &options));
-    }
-    for name in HOSTS_FILES {
-        let source = directory.join(name);
-        if source.is_file() {
-            let options = ["bind", "nosuid", "noexec", "nodev"];
-            mounts.push(mount(&format!("/etc/{name}"), "bind", &source, &options));
-        }
-    }
-    mounts
-}
-
-fn mount(destination: &str, typ: &str, source: &Path, options: &[&str]) -> Mount {
-    let mut mount = Mount::default();
-    mount
-        .set_destination(PathBuf::from(destination))
-        .set_typ(Some(typ.to_owned()))
-        .set_source(Some(source.to_owned()))
-        .set_options(Some(options.iter().map(|&option| option.to_owned()).collect()));
-    mount
-}
-
 #[cfg(test)]
 mod tests {
     use hypercore_model::WorkloadSpec;
     use oci_spec::image::ImageConfiguration;
 
     use super::*;
+    use crate::volume::VolumeStore;
 
-    fn spec_of(directory: &Path, netns: Option<&Path>) -> Spec {
+    fn spec_of(netns: Option<&Path>) -> Spec {
+        let volumes = tempfile::tempdir().unwrap();
         let request = BundleRequest {
             id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".parse().unwrap(),
             spec: &WorkloadSpec::of_image("web:1".parse().unwrap()),
             image: &ImageConfiguration::default(),
             layers: &[],
-            directory,
+            directory: Path::new("/nowhere"),
+            volumes: &VolumeStore::open(volumes.path()).unwrap(),
+            reserved: &[],
             netns,
             cgroup_path: "/hypercore-a/x",
             resources: serde_json::from_str(r#"{"pids":{"limit":7}}"#).unwrap(),
         };
-        spec(&request, Process::default())
+        spec(&request, Process::default(), Vec::new())
     }
 
     #[test]
     fn nothing_of_the_host_is_shared() {
-        let spec = spec_of(Path::new("/nowhere"), Some(Path::new("/run/netns/x")));
+        let spec = spec_of(Some(Path::new("/run/netns/x")));
         let linux = spec.linux().as_ref().unwrap();
         let namespaces = linux.namespaces().as_ref().unwrap();
         assert_eq!(namespaces.len(), 6);
@@ -189,23 +160,11 @@ mod tests {
 
     #[test]
     fn devices_are_denied_and_limits_passed_on() {
-        let spec = spec_of(Path::new("/nowhere"), None);
+        let spec = spec_of(None);
         let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
         assert_eq!(resources.pids().unwrap().limit(), 7);
         let devices = resources.devices().clone().unwrap();
         assert_eq!(devices.len(), 1);
         assert!(!devices[0].allow() && devices[0].access().as_deref() == Some("rwm"));
-    }
-
-    #[test]
-    fn only_hosts_files_that_are_there_are_bound() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("hosts"), "").unwrap();
-        let spec = spec_of(directory.path(), None);
-        let mounts = spec.mounts().as_ref().unwrap();
-        let bound: Vec<_> = mounts.iter().filter(|mount| mount.typ().as_deref() == Some("bind")).collect();
-        assert_eq!(bound.len(), 1);
-        assert_eq!(bound[0].destination(), Path::new("/etc/hosts"));
-        assert_eq!(bound[0].source().as_deref(), Some(directory.path().join("hosts").as_path()));
     }
 }

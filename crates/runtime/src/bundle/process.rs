@@ -5,43 +5,15 @@
 use std::path::{Component, Path, PathBuf};
 
 use hypercore_model::{WorkloadSpec, user::User};
-use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::{
     image::{Config, ImageConfiguration},
-    runtime::{
-        Capabilities, Capability, LinuxCapabilities, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
-        Process, User as ProcessUser,
-    },
+    runtime::{Process, User as ProcessUser},
 };
 
-use super::{BundleError, BundleRequest, hostname, rootfs::Root};
+use super::{BundleError, BundleRequest, hostname, rights, rootfs::Root};
 
 /// Where programs are looked up if neither image nor spec says.
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Docker's default capabilities but MKNOD: what makes device nodes harmless there is a device filter, which cgroup v2
-/// has only as a BPF program. Device nodes are made by the engine; a workload has no need to.
-const CAPABILITIES: [Capability; 13] = [
-    Capability::AuditWrite,
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::NetBindService,
-    Capability::NetRaw,
-    Capability::Setfcap,
-    Capability::Setgid,
-    Capability::Setpcap,
-    Capability::Setuid,
-    Capability::SysChroot,
-];
-
-/// Open files, as systemd gives to services and so docker to containers: few by default, as programs that close all of
-/// them one by one expect, but a server may ask for many.
-const OPEN_FILES_SOFT: u64 = 1024;
-/// How far a program may raise its own limit; less if the node itself may not.
-const OPEN_FILES_HARD: u64 = 524_288;
 
 /// Entrypoint and arguments. An entrypoint in the spec drops the image's arguments too. `None` if there is nothing to run.
 pub(super) fn argv(spec: &WorkloadSpec, image: &ImageConfiguration) -> Option<Vec<String>> {
@@ -101,8 +73,8 @@ pub(super) fn process(
         .set_cwd(workdir)
         .set_user(process_user(user))
         .set_terminal(Some(request.spec.tty))
-        .set_capabilities(Some(capabilities()))
-        .set_rlimits(Some(vec![open_files()]))
+        .set_capabilities(Some(rights::capabilities(request.spec)))
+        .set_rlimits(Some(rights::limits(request.spec)))
         .set_no_new_privileges(Some(true))
         .set_oom_score_adj(Some(0));
     process
@@ -147,30 +119,6 @@ fn process_user(user: &User) -> ProcessUser {
     let mut process_user = ProcessUser::default();
     process_user.set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(gids));
     process_user
-}
-
-fn capabilities() -> LinuxCapabilities {
-    let all = || Some(Capabilities::from(CAPABILITIES));
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(all())
-        .set_permitted(all())
-        .set_effective(all())
-        .set_inheritable(None)
-        .set_ambient(None);
-    capabilities
-}
-
-fn open_files() -> PosixRlimit {
-    // Even root can't raise it beyond its own without CAP_SYS_RESOURCE.
-    let own = getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES_HARD, |(_, hard)| hard);
-    let hard = own.min(OPEN_FILES_HARD);
-    PosixRlimitBuilder::default()
-        .typ(PosixRlimitType::RlimitNofile)
-        .soft(hard.min(OPEN_FILES_SOFT))
-        .hard(hard)
-        .build()
-        .expect("every field of the builder has a default")
 }
 
 #[cfg(test)]

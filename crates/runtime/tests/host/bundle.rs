@@ -11,7 +11,10 @@ use std::{
 
 use hypercore_fixtures::skip_without_root;
 use hypercore_model::WorkloadSpec;
-use hypercore_runtime::bundle::{self, Bundle, BundleError, BundleRequest};
+use hypercore_runtime::{
+    bundle::{self, Bundle, BundleError, BundleRequest},
+    volume::VolumeStore,
+};
 use nix::{
     sys::{
         stat::Mode,
@@ -66,12 +69,15 @@ impl Place {
         let rootfs = RootFsBuilder::default().typ("layers").diff_ids(Vec::<String>::new()).build().unwrap();
         let builder = ImageConfigurationBuilder::default().architecture("amd64").os("linux").rootfs(rootfs);
         let image: ImageConfiguration = builder.config(config.build().unwrap()).build().unwrap();
+        let volumes = VolumeStore::open(&self.directory.path().join("volumes")).unwrap();
         bundle::prepare(&BundleRequest {
             id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".parse().unwrap(),
             spec: &self.spec,
             image: &image,
             layers: &self.layers,
             directory: &self.bundle(),
+            volumes: &volumes,
+            reserved: &[self.directory.path().join("node")],
             netns: None,
             cgroup_path: "/hypercore-test/x",
             resources: LinuxResources::default(),

@@ -3,6 +3,7 @@
 use oci_spec::image::{ConfigBuilder, ImageConfigurationBuilder, RootFsBuilder};
 
 use super::*;
+use crate::volume::VolumeStore;
 
 fn image(config: ConfigBuilder) -> ImageConfiguration {
     let rootfs = RootFsBuilder::default().typ("layers").diff_ids(Vec::<String>::new()).build().unwrap();
@@ -20,12 +21,15 @@ fn texts(list: &[&str]) -> Vec<String> {
 
 fn env_of(spec: &WorkloadSpec, image: &ImageConfiguration) -> Vec<String> {
     let user = User { uid: 0, gid: 0, supplementary_gids: Vec::new(), home: "/root".into() };
+    let volumes = tempfile::tempdir().unwrap();
     let request = BundleRequest {
         id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".parse().unwrap(),
         spec,
         image,
         layers: &[],
         directory: Path::new("/nowhere"),
+        volumes: &VolumeStore::open(volumes.path()).unwrap(),
+        reserved: &[],
         netns: None,
         cgroup_path: "/x",
         resources: oci_spec::runtime::LinuxResources::default(),
@@ -96,14 +100,4 @@ fn the_working_directory_is_absolute_and_clean() {
         let found = workdir(&spec, &image(config)).ok();
         assert_eq!(found.as_deref(), expected.map(Path::new), "{of_image:?} {of_spec:?}");
     }
-}
-
-#[test]
-fn no_process_may_gain_rights_or_make_devices() {
-    let capabilities = capabilities();
-    let bounding = capabilities.bounding().clone().unwrap();
-    assert_eq!(bounding.len(), CAPABILITIES.len());
-    assert!(!bounding.contains(&Capability::Mknod) && !bounding.contains(&Capability::SysAdmin));
-    assert_eq!(capabilities.inheritable(), &None);
-    assert_eq!(capabilities.ambient(), &None);
 }

@@ -14,6 +14,7 @@ use hypercore_model::{WorkloadId, WorkloadSpec};
 use hypercore_runtime::{
     bundle::{self, Bundle, BundleError, BundleRequest},
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
+    volume::VolumeStore,
 };
 use hypercore_shim::{
     process::ProcessRequest,
@@ -98,12 +99,15 @@ impl Machine {
             .config(self.image.clone())
             .build()
             .unwrap();
+        let volumes = VolumeStore::open(&self.directory.path().join("volumes")).unwrap();
         bundle::prepare(&BundleRequest {
             id: self.id,
             spec: &self.spec,
             image: &image,
             layers: &self.layers,
             directory: &self.bundle(),
+            volumes: &volumes,
+            reserved: &[self.root()],
             netns: None,
             cgroup_path: &self.cgroups.path_of(self.id),
             resources: self.cgroups.resources(&self.spec),
