@@ -36,7 +36,8 @@ use nix::{
 use tokio::process::Command;
 
 pub use error::{
-    AdoptError, DestroyError, ExecError, InputError, LaunchError, RequestError, ScanError, ShimVanished,
+    AdoptError, DestroyError, ExecError, InputError, LaunchError, RequestError, ScanError, ShimTooOld,
+    ShimVanished,
 };
 pub use exec::{ExecEvent, ExecEvents, ExecRequest, ExecSession, Input, TerminalSize};
 pub use handle::Sandbox;

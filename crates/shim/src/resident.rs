@@ -40,6 +40,7 @@ mod text;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fs::File,
     io::{self, Write},
     os::unix::net::UnixStream,
     process::ExitCode,
@@ -102,6 +103,8 @@ enum Standing {
 #[derive(Debug)]
 struct Resident {
     arguments: Arguments,
+    /// What `arguments.engine` names.
+    _engine: File,
     signals: SignalFd,
     /// Gone when the workload is.
     listener: Option<Listener>,
@@ -188,8 +191,9 @@ impl Files {
 
 impl Resident {
     /// Has the engine start the workload, and opens everything else meanwhile.
-    fn begin(arguments: Arguments, connection: UnixStream) -> Result<Self, BeginError> {
+    fn begin(mut arguments: Arguments, connection: UnixStream) -> Result<Self, BeginError> {
         let signals = detach::signals().map_err(BeginError::Signals)?;
+        let engine = helper::hold_engine(&mut arguments).map_err(BeginError::Engine)?;
         let (helper, ends) = Helper::create(&arguments).map_err(BeginError::Engine)?;
         let Files { log, exit_record, listener } = match Files::open(&arguments) {
             Ok(files) => files,
@@ -202,6 +206,7 @@ impl Resident {
         Ok(Self {
             oom: OomCounter::new(arguments.oom_events.clone()),
             arguments,
+            _engine: engine,
             signals,
             listener: Some(listener),
             clients: BTreeMap::from([(LAUNCHER, Client::new(connection))]),

@@ -108,6 +108,19 @@ pub enum DestroyError {
     RemoveSocket(#[source] io::Error),
 }
 
+/// A shim that was started by an older release than this, and doesn't know what was to be asked of it. Nothing was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the workload's shim is older than this agent and can't do that: it speaks generation {speaks} of the protocol, \
+     and generation {needs} is needed; restart the workload, and a new shim will hold it"
+)]
+pub struct ShimTooOld {
+    /// The generation that brought what was to be asked.
+    pub needs: u8,
+    /// The newest generation that both ends speak.
+    pub speaks: u8,
+}
+
 /// Why a request to a shim failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -120,6 +133,9 @@ pub enum RequestError {
     /// No answer in time.
     #[error("the shim did not answer in time")]
     Silent,
+    /// The shim is too old for this.
+    #[error(transparent)]
+    TooOld(ShimTooOld),
     /// The socket is served for another workload.
     #[error("the socket of {expected} is served by the shim of `{found}`")]
     Foreign {
@@ -143,6 +159,7 @@ impl From<LinkError> for RequestError {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Ended(fault) => Self::Refused(fault),
+            LinkError::TooOld(too_old) => Self::TooOld(too_old),
             error if error.means_gone() => Self::Gone,
             error => Self::Link(error),
         }
@@ -167,6 +184,9 @@ pub enum ExecError {
     /// The workload is paused.
     #[error("{0}")]
     Frozen(String),
+    /// The shim is too old for this.
+    #[error(transparent)]
+    TooOld(ShimTooOld),
     /// Command line and environment don't fit into one request.
     #[error("the command line and environment are too long")]
     TooLong(#[source] LinkError),
@@ -198,6 +218,7 @@ impl From<LinkError> for ExecError {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Ended(fault) => Self::from(fault),
+            LinkError::TooOld(too_old) => Self::TooOld(too_old),
             error if error.means_gone() => Self::NotRunning,
             LinkError::TooLong(_) => Self::TooLong(error),
             error => Self::Link(error),
@@ -217,6 +238,9 @@ pub enum InputError {
     /// The shim can't be spoken with.
     #[error("the shim can't be spoken with")]
     Link(#[source] LinkError),
+    /// The shim is too old for this.
+    #[error(transparent)]
+    TooOld(ShimTooOld),
     /// The shim could not be spoken with any more, as somebody else found before.
     #[error("the shim can't be spoken with any more: {0}")]
     Broken(String),
@@ -239,6 +263,7 @@ impl From<LinkError> for InputError {
     fn from(error: LinkError) -> Self {
         match error {
             LinkError::Ended(fault) => Self::Refused(fault),
+            LinkError::TooOld(too_old) => Self::TooOld(too_old),
             error if error.means_gone() => Self::Ended,
             error => Self::Link(error),
         }

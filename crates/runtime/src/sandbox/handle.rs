@@ -9,7 +9,9 @@ use std::{
 };
 
 use hypercore_model::{Attempt, Timestamp, WorkloadId, exit::ExitRecord};
-use hypercore_wire::message::{Describe, Exited, Message, OpenStdin, Resize, Signal, State, Wait};
+use hypercore_wire::message::{
+    AskRelease, Describe, Exited, Message, OpenStdin, Resize, Signal, State, Wait,
+};
 
 use super::{
     ANSWER_TIME_MAX,
@@ -154,6 +156,17 @@ impl Sandbox {
         exec::exec(&self.0.socket, request).await
     }
 
+    /// Which release of Hypercore the shim is of: it is as old as its workload.
+    ///
+    /// # Errors
+    /// [`RequestError::TooOld`] when it is so old that it can't say.
+    pub async fn release(&self) -> Result<String, RequestError> {
+        match self.request(AskRelease {}.into()).await? {
+            Message::Release(release) => Ok(release.release),
+            other => Err(RequestError::Link(LinkError::Unexpected(other.number()))),
+        }
+    }
+
     async fn wait(&self) -> Result<Exited, RequestError> {
         let link = Link::connect(&self.0.socket).await?;
         match link.request(Wait {}.into()).await? {
@@ -164,16 +177,23 @@ impl Sandbox {
     }
 
     async fn command(&self, message: Message) -> Result<(), RequestError> {
+        match self.request(message).await? {
+            Message::Done(_) => Ok(()),
+            other => Err(RequestError::Link(LinkError::Unexpected(other.number()))),
+        }
+    }
+
+    /// Asks something that a living shim answers at once.
+    async fn request(&self, message: Message) -> Result<Message, RequestError> {
         let answered = tokio::time::timeout(ANSWER_TIME_MAX, async {
             Link::connect(&self.0.socket).await?.request(message).await
         });
         match answered.await.map_err(|_| RequestError::Silent)?? {
-            Message::Done(_) => Ok(()),
             Message::Error(fault) if fault.code == hypercore_wire::ErrorCode::NOT_RUNNING => {
                 Err(RequestError::Gone)
             }
             Message::Error(fault) => Err(RequestError::Refused(fault)),
-            other => Err(RequestError::Link(LinkError::Unexpected(other.number()))),
+            answer => Ok(answer),
         }
     }
 }

@@ -78,6 +78,7 @@ pub(super) async fn launch(sandboxes: &Sandboxes, request: LaunchRequest) -> Res
         described.map_err(|error| match error {
             RequestError::Refused(fault) => LaunchError::from(fault),
             RequestError::Link(error) => lost(error),
+            RequestError::TooOld(too_old) => LaunchError::Link(LinkError::TooOld(too_old)),
             RequestError::Gone | RequestError::Silent | RequestError::Foreign { .. } => {
                 LaunchError::Link(LinkError::Closed)
             }

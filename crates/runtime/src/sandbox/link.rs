@@ -13,11 +13,11 @@ use hypercore_wire::{
     frame::FrameError,
     message::{DecodeError, Fault},
     negotiate,
-    negotiation::{Incompatible, greeting},
+    negotiation::{Incompatible, OLDEST, greeting},
 };
 use tokio::net::UnixStream;
 
-use super::socket;
+use super::{error::ShimTooOld, socket};
 
 /// Bytes read from the socket at once.
 const READ_LEN_MAX: usize = 64 * 1024;
@@ -49,6 +49,9 @@ pub enum LinkError {
     /// No protocol generation in common.
     #[error("the shim speaks another protocol")]
     Incompatible(#[source] Incompatible),
+    /// The shim was started by an older release, which didn't know what is asked of it.
+    #[error(transparent)]
+    TooOld(ShimTooOld),
     /// A message that makes no sense at this point.
     #[error("the shim sent a message of type {0} where none was due")]
     Unexpected(u16),
@@ -78,6 +81,8 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Link {
     socket: UnixStream,
+    /// The newest generation of the protocol that both ends speak.
+    generation: u8,
     incoming: Mutex<Decoder>,
     outgoing: Mutex<Vec<u8>>,
 }
@@ -94,19 +99,26 @@ impl Link {
 
     /// Greets the shim at the other end of `socket`.
     pub(super) async fn greet(socket: UnixStream) -> Result<Self, LinkError> {
-        let link = Self { socket, incoming: Mutex::default(), outgoing: Mutex::default() };
+        let (incoming, outgoing) = (Mutex::default(), Mutex::default());
+        let mut link = Self { socket, generation: OLDEST, incoming, outgoing };
         if let Err(broken) = link.send(StreamId::CONNECTION, Flags::NONE, &greeting().into()).await {
             return Err(link.last_words(broken).await);
         }
         match link.receive().await?.message {
-            Message::Hello(theirs) => negotiate(greeting(), theirs).map_err(LinkError::Incompatible)?,
-            other => return Err(LinkError::Unexpected(other.number())),
-        };
-        Ok(link)
+            Message::Hello(theirs) => {
+                link.generation = negotiate(greeting(), theirs).map_err(LinkError::Incompatible)?;
+                Ok(link)
+            }
+            other => Err(LinkError::Unexpected(other.number())),
+        }
     }
 
-    /// Why the peer closed the connection, if it said so before it did; `broken` otherwise.
+    /// Why the peer closed the connection, if it said so before it did; `broken` otherwise. What never left this side
+    /// needs no words of the peer.
     async fn last_words(&self, broken: LinkError) -> LinkError {
+        if !matches!(broken, LinkError::Broken(_)) {
+            return broken;
+        }
         loop {
             match self.receive().await {
                 Ok(_) => {}
@@ -145,8 +157,13 @@ impl Link {
         self.flush().await
     }
 
-    /// Queues a message behind those that are queued.
+    /// Queues a message behind those that are queued. One that the shim is too old for isn't sent: an older shim might
+    /// skip it in silence.
     pub(super) fn queue(&self, stream: StreamId, flags: Flags, message: &Message) -> Result<(), LinkError> {
+        let (needs, speaks) = (message.generation(), self.generation);
+        if needs > speaks {
+            return Err(LinkError::TooOld(ShimTooOld { needs, speaks }));
+        }
         message.encode_to(stream, flags, &mut lock(&self.outgoing)).map_err(LinkError::TooLong)
     }
 

@@ -4,3 +4,4 @@ mod bundle;
 mod cgroup;
 mod images;
 mod network;
+mod skew;

@@ -4,8 +4,11 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::Path,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
+    },
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -182,9 +185,18 @@ impl Helper {
     }
 }
 
+/// Opens the engine's program and makes `arguments` name what was opened, for as long as the file is kept. So a shim that
+/// outlives an upgrade goes on with the engine it began with: what they say to each other may change between releases.
+pub(super) fn hold_engine(arguments: &mut Arguments) -> io::Result<File> {
+    let flags = (OFlag::O_PATH | OFlag::O_CLOEXEC).bits();
+    let file = File::options().read(true).custom_flags(flags).open(&arguments.engine)?;
+    arguments.engine = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    Ok(file)
+}
+
 fn engine(arguments: &Arguments, action: &str) -> Command {
     let mut command = Command::new(&arguments.engine);
-    command.env_clear().arg(action).arg("--root").arg(&arguments.engine_root);
+    command.arg0("hypercore-engine").env_clear().arg(action).arg("--root").arg(&arguments.engine_root);
     command.arg("--id").arg(arguments.id.to_string());
     command
 }

@@ -6,7 +6,7 @@ use std::{io, time::Instant};
 use hypercore_wire::{
     Credit, ErrorCode, Flags, Frame, Message, StreamId,
     frame::FrameError,
-    message::{DecodeError, Done, Exec, Hello, Size, Stdin},
+    message::{DecodeError, Done, Exec, Hello, Release, Size, Stdin},
     negotiate,
     negotiation::greeting,
 };
@@ -91,6 +91,7 @@ impl Resident {
             Message::Exec(exec) => self.exec(id, stream, exec),
             Message::Window(window) => self.grant_output(id, stream, window.bytes),
             Message::Shutdown(_) => self.shut_down(),
+            Message::AskRelease(_) => self.answer(id, stream, release()),
             other => {
                 let message = format!("messages of type {} are the shim's to send", other.number());
                 self.refuse(id, stream, ErrorCode::PROTOCOL, message);
@@ -151,8 +152,12 @@ impl Resident {
     }
 
     fn done(&mut self, id: ClientId, stream: StreamId) {
+        self.answer(id, stream, Done {});
+    }
+
+    fn answer(&mut self, id: ClientId, stream: StreamId, answer: impl Into<Message>) {
         if let Some(client) = self.clients.get_mut(&id) {
-            client.send(stream, Flags::END_STREAM, Done {});
+            client.send(stream, Flags::END_STREAM, answer);
         }
     }
 
@@ -243,6 +248,11 @@ impl Resident {
             None => self.farewell_at = Some(self.farewell_at.unwrap_or_else(Instant::now)),
         }
     }
+}
+
+/// The release this program was built as.
+fn release() -> Release {
+    Release { release: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 const fn terminal_size(size: Size) -> TerminalSize {

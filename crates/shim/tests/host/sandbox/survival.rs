@@ -10,7 +10,7 @@ use hypercore_fixtures::{skip_without_root, wait_until};
 use hypercore_model::ExitStatus;
 use hypercore_runtime::{
     log::LogStream,
-    sandbox::{Adoption, Sandbox},
+    sandbox::{Adoption, Sandbox, Sandboxes},
 };
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -189,4 +189,28 @@ async fn the_shim_is_nobodys_child_in_a_session_of_its_own() {
     assert_eq!(cwd, Path::new("/"));
     let score = std::fs::read_to_string(format!("/proc/{shim}/oom_score_adj")).unwrap();
     assert_eq!(score.trim(), if may_lower_oom_scores() { "-999" } else { "0" });
+}
+
+#[tokio::test]
+async fn an_upgrade_leaves_a_shim_the_engine_it_began_with() {
+    if skip_without_root("an_upgrade_leaves_a_shim_the_engine_it_began_with") {
+        return;
+    }
+    let mut held = Held::shell("sleep 1000");
+    let installed = tempfile::tempdir().unwrap();
+    let engine = installed.path().join("hypercore-engine");
+    std::fs::copy(env!("CARGO_BIN_EXE_hypercore-engine"), &engine).unwrap();
+    let shim = env!("CARGO_BIN_EXE_hypercore-shim").into();
+    let of_this_release = Sandboxes::new(shim, engine.clone(), held.runtime_directory().to_owned());
+    let next = std::mem::replace(&mut held.sandboxes, of_this_release);
+    let sandbox = held.launch().await;
+    held.sandboxes = next;
+
+    // As dpkg does: the new file takes the old one's name at once.
+    let beside = installed.path().join("new");
+    std::fs::write(&beside, "what no shim of an older release can execute").unwrap();
+    std::fs::rename(&beside, &engine).unwrap();
+    let mut session = deadline(sandbox.exec(shell("echo the same engine"))).await.unwrap();
+    assert_eq!(listen(&mut session).await.text(), "the same engine\n");
+    assert_eq!(deadline(sandbox.release()).await.unwrap(), env!("CARGO_PKG_VERSION"));
 }
