@@ -5,6 +5,7 @@
 //!     references.json            reference -> manifest digest, replaced atomically: what is in it is whole
 //!     blobs/sha256/<hex>         manifests, configurations and compressed layers as they came
 //!     layers/<diff_id hex>/      unpacked layers, shared by all images that have them
+//!     verified/<hex>             which keys signed the image with that manifest
 //!     temporary/                 whatever isn't finished; swept by open()
 //! ```
 //!
@@ -16,10 +17,10 @@
 //! It decides nothing: when to pull and what is in use are the caller's knowledge. One process opens a store at a time.
 //!
 //! Reading order: `ImageStore` here, then `pull` and `import` (two ways in), `ingest` (what they share), `download`,
-//! `unpack` with `archive` and `unpack::tree`, `references`, `collect`.
+//! `unpack` with `archive` and `unpack::tree`, `references`, `prune` and `collect`; `registry` with `credentials`,
+//! and `verify`, on who is asked and believed.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -32,6 +33,7 @@ mod archive;
 mod blocking;
 mod collect;
 mod content;
+mod credentials;
 mod download;
 mod endpoint;
 mod error;
@@ -39,25 +41,35 @@ mod files;
 mod import;
 mod ingest;
 mod layout;
+mod login;
 mod progress;
+mod prune;
 mod pull;
 mod references;
 mod registry;
 mod settings;
 mod shown;
 mod unpack;
+mod verify;
 
 pub use archive::ArchiveError;
 pub use content::ContentError;
-pub use error::{ImportError, OpenError, PullError, RemoveError, TransferError};
+pub use credentials::{
+    Credential, CredentialError, Credentials, DockerConfigError, HelperError, Logins, LoginsError, Secret,
+    docker_config_path,
+};
+pub use error::{ImportError, LoginError, OpenError, PullError, RemoveError, TransferError};
 pub use progress::{PullProgress, PullStep};
+pub use prune::{DiskMarks, ImageLease, InUse, PruneScope, Pruned};
 pub use settings::RegistrySettings;
 pub use unpack::{PathError, UnpackError};
+pub use verify::{KeyError, SignatureError, SignatureForm, Verified, VerifyKey};
 
 use blocking::blocking;
-use collect::{Pins, collect};
+use collect::Pins;
 use ingest::Ingest;
 use layout::Layout;
+use prune::Leases;
 use references::References;
 use registry::Clients;
 
@@ -89,6 +101,7 @@ struct Inner {
     layout: Layout,
     references: References,
     pins: Pins,
+    leases: Leases,
     ingest: Ingest,
     clients: Clients,
 }
@@ -105,7 +118,8 @@ impl ImageStore {
         let references = References::open(&layout)?;
         let pins = Pins::default();
         let ingest = Ingest::new(layout.clone(), pins.clone());
-        let inner = Inner { layout, references, pins, ingest, clients: Clients::default() };
+        let (leases, clients) = (Leases::default(), Clients::default());
+        let inner = Inner { layout, references, pins, leases, ingest, clients };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -119,38 +133,6 @@ impl ImageStore {
     #[must_use]
     pub fn list(&self) -> Vec<Image> {
         self.inner.references.list()
-    }
-
-    /// Forgets a name, and deletes what nothing else needs; content of `in_use` (manifest digests of workloads that
-    /// exist) and of running pulls stays. Returns the freed bytes of disk.
-    ///
-    /// # Errors
-    /// [`RemoveError::NotFound`] for an unknown name, [`RemoveError::Store`] when the disk fails.
-    pub async fn remove(
-        &self,
-        reference: &ImageReference,
-        in_use: &BTreeSet<Digest>,
-    ) -> Result<u64, RemoveError> {
-        let (inner, name) = (Arc::clone(&self.inner), reference.clone());
-        let removed = blocking(move || {
-            let step = "write its list of references";
-            inner.references.remove(&name).map_err(|source| RemoveError::Store { step, source })
-        });
-        if removed.await? {
-            self.prune(in_use).await
-        } else {
-            Err(RemoveError::NotFound { image: Box::new(reference.clone()) })
-        }
-    }
-
-    /// Deletes all content that no name, no manifest of `in_use` and no running pull needs. Returns the freed bytes.
-    ///
-    /// # Errors
-    /// [`RemoveError::Store`] when the disk fails.
-    pub async fn prune(&self, in_use: &BTreeSet<Digest>) -> Result<u64, RemoveError> {
-        let (inner, in_use) = (Arc::clone(&self.inner), in_use.clone());
-        let needed = move |references: &References| &references.manifests() | &in_use;
-        blocking(move || collect(&inner.layout, &inner.pins, || needed(&inner.references))).await
     }
 
     /// Gives complete content a name.

@@ -1,20 +1,29 @@
 //! `ImageService`: the images kept on the node.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
-use hypercore_api::v1::{self, image_pull_event::Event, image_service_server::ImageService};
-use hypercore_model::{Digest, ImageReference};
-use hypercore_runtime::image::{Image, PullProgress};
+use hypercore_api::v1::{self, image_pull_event::Event as PullEvent, image_service_server::ImageService};
+use hypercore_model::ImageReference;
+use hypercore_runtime::image::{
+    Image, PruneScope, PullProgress, Secret, SignatureForm, Verified, VerifyKey,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::{Handlers, problem::Problem, progress::pull_progress};
-use crate::{failure::Failure, keeper::blame};
+use crate::{
+    events::{Action, Event},
+    failure::Failure,
+    images::in_use,
+    keeper::blame,
+};
 
 /// How many steps of a pull may wait for a slow reader before further ones are dropped: the last of a layer is
 /// always followed by the end of the stream.
 const PROGRESS_BACKLOG_MAX: usize = 256;
+/// Most keys that one call may bring.
+const KEYS_COUNT_MAX: usize = 100;
 
 #[tonic::async_trait]
 impl ImageService for Handlers {
@@ -26,16 +35,19 @@ impl ImageService for Handlers {
         let (answers, stream) = mpsc::channel(PROGRESS_BACKLOG_MAX);
         self.supervisor.spawn_once("image/pull", async move {
             let note = |progress: PullProgress| {
-                let event = Event::Progress(pull_progress(&progress));
+                let event = PullEvent::Progress(pull_progress(&progress));
                 drop(answers.try_send(Ok(v1::ImagePullEvent { event: Some(event) })));
             };
             let pulled = tokio::select! {
-                pulled = node.images.pull(&reference, &node.registries, &note) => pulled,
+                pulled = node.images.store.pull(&reference, &node.images.settings, &note) => pulled,
                 // A caller that goes away gives up its pull.
                 () = answers.closed() => return,
             };
             let end = match pulled {
-                Ok(pulled) => Ok(v1::ImagePullEvent { event: Some(Event::Done(image(&pulled))) }),
+                Ok(pulled) => {
+                    node.events.publish(Event::image(Action::Pulled, pulled.reference.to_string()));
+                    Ok(v1::ImagePullEvent { event: Some(PullEvent::Done(image(&pulled))) })
+                }
                 Err(error) => Err(image_problem(&blame::pull(&error)).into()),
             };
             // A failed send means that nobody wants to know any more.
@@ -48,7 +60,7 @@ impl ImageService for Handlers {
         &self,
         _: Request<v1::ImageListRequest>,
     ) -> Result<Response<v1::ImageListResponse>, Status> {
-        let images = self.node.images.list();
+        let images = self.node.images.store.list();
         Ok(Response::new(v1::ImageListResponse { images: images.iter().map(image).collect() }))
     }
 
@@ -56,9 +68,11 @@ impl ImageService for Handlers {
         &self,
         call: Request<v1::ImageRemoveRequest>,
     ) -> Result<Response<v1::ImageRemoveResponse>, Status> {
-        let reference = parse_reference(&call.into_inner().reference)?;
-        let removed = self.node.images.remove(&reference, &self.images_in_use()).await;
+        let v1::ImageRemoveRequest { reference, force } = call.into_inner();
+        let reference = parse_reference(&reference)?;
+        let removed = self.node.images.store.remove(&reference, force, in_use(&self.node)).await;
         let freed_bytes = removed.map_err(|error| image_problem(&blame::image_remove(&error)))?;
+        self.publish(Action::Removed, &reference);
         Ok(Response::new(v1::ImageRemoveResponse { freed_bytes }))
     }
 
@@ -74,52 +88,82 @@ impl ImageService for Handlers {
             );
         }
         let rename = (!call.reference.is_empty()).then(|| parse_reference(&call.reference)).transpose()?;
-        let imported = self.node.images.import(&path, rename.as_ref()).await;
+        let imported = self.node.images.store.import(&path, rename.as_ref()).await;
         let images = imported.map_err(|error| image_problem(&blame::import(&error)))?;
+        for image in &images {
+            self.publish(Action::Imported, &image.reference);
+        }
         Ok(Response::new(v1::ImageImportResponse { images: images.iter().map(image).collect() }))
     }
 
     async fn prune(
         &self,
-        _: Request<v1::ImagePruneRequest>,
+        call: Request<v1::ImagePruneRequest>,
     ) -> Result<Response<v1::ImagePruneResponse>, Status> {
-        Err(Status::unimplemented("this agent does not know `prune` yet"))
+        let scope = if call.into_inner().all { PruneScope::Unused } else { PruneScope::Nameless };
+        let pruned = self.node.images.store.prune(scope, in_use(&self.node)).await;
+        let pruned = pruned.map_err(|error| image_problem(&blame::image_remove(&error)))?;
+        for reference in &pruned.removed {
+            self.publish(Action::Pruned, reference);
+        }
+        let references = pruned.removed.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::ImagePruneResponse { references, freed_bytes: pruned.freed_bytes }))
     }
 
     async fn verify(
         &self,
-        _: Request<v1::ImageVerifyRequest>,
+        call: Request<v1::ImageVerifyRequest>,
     ) -> Result<Response<v1::ImageVerifyResponse>, Status> {
-        Err(Status::unimplemented("this agent does not know `verify` yet"))
+        let call = call.into_inner();
+        let reference = parse_reference(&call.reference)?;
+        let images = &self.node.images;
+        let given = parse_keys(&call.keys)?;
+        let keys = if given.is_empty() { &images.settings.verify_keys } else { &given };
+        if keys.is_empty() {
+            return Err(Problem::invalid("no_keys", "there is no key to verify the image with")
+                .hint("give --key FILE, or set runtime.verify_keys")
+                .into());
+        }
+        let verified = images.store.verify(&reference, keys, &images.settings).await;
+        let verified = verified.map_err(|error| image_problem(&blame::pull(&error)))?;
+        Ok(Response::new(verification(verified)))
     }
 
     async fn login(
         &self,
-        _: Request<v1::ImageLoginRequest>,
+        call: Request<v1::ImageLoginRequest>,
     ) -> Result<Response<v1::ImageLoginResponse>, Status> {
-        Err(Status::unimplemented("this agent does not know `login` yet"))
+        let v1::ImageLoginRequest { registry, username, password } = call.into_inner();
+        let (password, images) = (Secret::new(password), &self.node.images);
+        if username.is_empty() || username.contains(|c: char| c == ':' || c.is_control()) {
+            let why = "a user's name has at least one character, no colon and no control characters";
+            return Err(Problem::invalid("invalid_user", why).into());
+        }
+        let login = images.store.login(&registry, &username, password, &images.logins, &images.settings);
+        let registry = login.await.map_err(|error| image_problem(&blame::login(&error)))?;
+        tracing::info!(registry, user = username, "logged in");
+        Ok(Response::new(v1::ImageLoginResponse { registry }))
     }
 
     async fn logout(
         &self,
-        _: Request<v1::ImageLogoutRequest>,
+        call: Request<v1::ImageLogoutRequest>,
     ) -> Result<Response<v1::ImageLogoutResponse>, Status> {
-        Err(Status::unimplemented("this agent does not know `logout` yet"))
+        let v1::ImageLogoutRequest { registry } = call.into_inner();
+        let images = &self.node.images;
+        let logout = images.store.logout(&registry, &images.logins).await;
+        match logout.map_err(|error| image_problem(&blame::login(&error)))? {
+            Some(registry) => Ok(Response::new(v1::ImageLogoutResponse { registry })),
+            None => Err(Problem::not_found("not_logged_in", format!("this node is not logged in to {registry}"))
+                .hint("logins of docker's own configuration are docker's to remove")
+                .into()),
+        }
     }
 }
 
 impl Handlers {
-    /// The images that a workload of the state was made of, or will be.
-    fn images_in_use(&self) -> BTreeSet<Digest> {
-        let references: Vec<ImageReference> = self
-            .node
-            .ledger
-            .read(|state| state.workloads().map(|record| record.spec.image.clone()).collect());
-        let found = references.iter().filter_map(|reference| self.node.images.get(reference));
-        let mut digests: BTreeSet<Digest> = found.map(|image| image.digest).collect();
-        // A reference may have moved on since a workload started: what runs holds what it was made of.
-        digests.extend(self.node.board.image_digests());
-        digests
+    fn publish(&self, action: Action, reference: &ImageReference) {
+        self.node.events.publish(Event::image(action, reference.to_string()));
     }
 }
 
@@ -129,13 +173,28 @@ fn parse_reference(text: &str) -> Result<ImageReference, Problem> {
     })
 }
 
+fn parse_keys(texts: &[String]) -> Result<Vec<VerifyKey>, Problem> {
+    if texts.len() > KEYS_COUNT_MAX {
+        return Err(Problem::invalid("too_many_keys", format!("give at most {KEYS_COUNT_MAX} keys")));
+    }
+    let parse = |(index, text): (usize, &String)| {
+        VerifyKey::from_pem(text).map_err(|error| {
+            Problem::invalid("invalid_key", format!("key {} can't be used: {error}", index + 1))
+        })
+    };
+    texts.iter().enumerate().map(parse).collect()
+}
+
 /// A failure of the image store, with the gRPC code that fits its own.
 fn image_problem(failure: &Failure) -> Problem {
     let kind = match failure.code.as_str() {
         "image_not_found" => Code::NotFound,
         "registry_unreachable" => Code::Unavailable,
-        "registry_unauthorized" | "registry_refused" => Code::PermissionDenied,
-        "path_unreadable" | "not_an_image" | "invalid_image_reference" => Code::InvalidArgument,
+        "registry_unauthorized" | "registry_refused" | "image_not_verified" => Code::PermissionDenied,
+        "image_in_use" | "credentials_unavailable" => Code::FailedPrecondition,
+        "path_unreadable" | "not_an_image" | "invalid_image_reference" | "invalid_registry" => {
+            Code::InvalidArgument
+        }
         "disk_full" => Code::ResourceExhausted,
         _ => Code::Internal,
     };
@@ -149,4 +208,19 @@ fn image(image: &Image) -> v1::Image {
         size_bytes: image.size_bytes,
         created_at_ms: image.created_at.unix_ms(),
     }
+}
+
+fn verification(verified: Verified) -> v1::ImageVerifyResponse {
+    let form = match verified.form {
+        SignatureForm::Tag => "tag",
+        SignatureForm::Referrer => "referrer",
+        SignatureForm::Bundle => "bundle",
+    };
+    let signature = v1::ImageSignature {
+        key: verified.key,
+        form: form.to_owned(),
+        digest: verified.signed.to_string(),
+        annotations: verified.annotations.into_iter().collect(),
+    };
+    v1::ImageVerifyResponse { digest: verified.digest.to_string(), signatures: vec![signature] }
 }

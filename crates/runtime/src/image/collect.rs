@@ -84,6 +84,8 @@ pub(super) fn collect(
         let is_needed = |digest: &Digest| needed.contains(digest) || pinned.contains_key(digest);
         let mut garbage = take_away(layout, &layout.blobs(), is_needed).map_err(failed("set blobs aside"))?;
         garbage.extend(take_away(layout, &layout.layers(), is_needed).map_err(failed("set layers aside"))?);
+        let notes = take_away(layout, &layout.all_verified(), is_needed);
+        garbage.extend(notes.map_err(failed("set notes on signatures aside"))?);
         garbage
     };
     let deleted = garbage.into_iter().map(Temporary::delete);

@@ -212,7 +212,10 @@ pub(super) fn choose_platform<'a>(
             *platform.os() == Os::Linux && *platform.architecture() == Arch::default() && is_base
         })
     };
-    let is_for_any = |entry: &&Descriptor| entry.platform().is_none();
+    // Indexes also list what is no image: signatures, SBOMs, attestations.
+    let is_for_any = |entry: &&Descriptor| {
+        entry.platform().is_none() && entry.artifact_type().is_none() && !is_attestation(entry)
+    };
     let chosen = entries.clone().find(fits).or_else(|| entries.clone().find(is_for_any));
     let Some(chosen) = chosen else {
         let platforms = entries.filter_map(|entry| entry.platform().as_ref());
@@ -226,6 +229,12 @@ pub(super) fn choose_platform<'a>(
         return Err(TransferError::NoPlatform { wanted: wanted_platform(), available });
     };
     digest("an image of its index", chosen.digest().as_ref()).map_err(TransferError::Malformed)
+}
+
+/// Whether an entry is what buildkit puts beside an image, by its own annotation.
+fn is_attestation(entry: &Descriptor) -> bool {
+    let annotations = entry.annotations().as_ref();
+    annotations.is_some_and(|all| all.contains_key("vnd.docker.reference.type"))
 }
 
 /// Reads a JSON document of at most [`DOCUMENT_BYTES_MAX`].

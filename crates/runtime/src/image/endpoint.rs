@@ -4,10 +4,8 @@ use std::net::Ipv4Addr;
 
 use hypercore_model::ImageReference;
 
-use super::RegistrySettings;
+use super::{RegistrySettings, credentials::DOCKER_HUB};
 
-/// The registry whose images mirrors have.
-const DOCKER_HUB: &str = "docker.io";
 /// Where docker.io really answers.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
@@ -33,8 +31,18 @@ impl Endpoint {
 
     /// The image's own registry.
     pub(super) fn own(image: &ImageReference, settings: &RegistrySettings) -> Self {
-        let host = if image.registry() == DOCKER_HUB { DOCKER_HUB_HOST } else { image.registry() };
-        Self::new(image.registry(), host, None, settings)
+        Self::registry(image.registry(), settings)
+    }
+
+    /// A registry by its name.
+    pub(super) fn registry(name: &str, settings: &RegistrySettings) -> Self {
+        let host = if name == DOCKER_HUB { DOCKER_HUB_HOST } else { name };
+        Self::new(name, host, None, settings)
+    }
+
+    /// `https://HOST[:PORT]`, or `http://` where it is plain.
+    pub(super) fn url(&self) -> String {
+        format!("{}://{}", if self.is_plain { "http" } else { "https" }, self.host)
     }
 
     fn mirror(mirror: &str, settings: &RegistrySettings) -> Self {
@@ -68,12 +76,12 @@ mod tests {
 
     fn asked(image: &str, mirrors: &[&str], insecure: &[&str]) -> Vec<String> {
         let owned = |list: &[&str]| list.iter().map(|&it| it.to_owned()).collect();
-        let settings = RegistrySettings { mirrors: owned(mirrors), insecure_registries: owned(insecure) };
+        let (mirrors, insecure_registries) = (owned(mirrors), owned(insecure));
+        let settings = RegistrySettings { mirrors, insecure_registries, ..RegistrySettings::default() };
         let image = image.parse().unwrap();
         let mut endpoints = Endpoint::mirrors(&image, &settings);
         endpoints.push(Endpoint::own(&image, &settings));
-        let show = |it: Endpoint| format!("{}://{}", if it.is_plain { "http" } else { "https" }, it.host);
-        endpoints.into_iter().map(show).collect()
+        endpoints.iter().map(Endpoint::url).collect()
     }
 
     #[test]

@@ -7,7 +7,12 @@ use std::{io, path::PathBuf};
 use hypercore_model::{Digest, ImageReference};
 use nix::errno::Errno;
 
-use super::{content::ContentError, unpack::UnpackError};
+use super::{
+    content::ContentError,
+    credentials::{CredentialError, LoginsError},
+    unpack::UnpackError,
+    verify::SignatureError,
+};
 
 /// Why an image store can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +83,25 @@ impl PullError {
                 "check that {registry} runs and that this machine reaches it; a registry without TLS belongs into \
                  runtime.insecure_registries"
             ),
-            TransferError::Unauthorized => {
-                "check the name: registries say this about missing images as well as about private ones"
-                    .to_owned()
+            TransferError::Unauthorized => format!(
+                "check the name, and for a private image run `hypercore image login {registry}`: registries say this \
+                 about missing images as well as about private ones"
+            ),
+            TransferError::LoginRefused { .. } => {
+                format!(
+                    "log in again with `hypercore image login {registry}`, as somebody who may read `{image}`"
+                )
             }
+            TransferError::Credentials(_) => {
+                format!("repair docker's config.json, or run `hypercore image login {registry}`")
+            }
+            TransferError::TokenServerPlain { .. } => {
+                format!("let {registry} give out its tokens itself or over TLS")
+            }
+            TransferError::NotVerified(_) => format!(
+                "have it signed (`cosign sign --key`) by one of the keys of runtime.verify_keys; `hypercore image \
+                 verify {image} --key FILE` tries a key"
+            ),
             TransferError::Refused { status: 429, .. } => {
                 "the registry limits anonymous pulls: wait, or set runtime.registry_mirrors".to_owned()
             }
@@ -108,6 +128,24 @@ pub enum TransferError {
     /// The registry wants credentials, or says so about images that don't exist.
     #[error("anonymous access is denied")]
     Unauthorized,
+    /// The registry was shown a credential of ours and still says no.
+    #[error("the login as `{user}` is refused")]
+    LoginRefused {
+        /// Who we said we are.
+        user: String,
+    },
+    /// Docker's configuration or a credential helper failed when a credential was needed.
+    #[error("the credentials for it can't be had")]
+    Credentials(#[source] CredentialError),
+    /// The registry sends us to a token server elsewhere that doesn't speak TLS: it would overhear the credentials.
+    #[error("it wants its credentials sent to {host} without TLS")]
+    TokenServerPlain {
+        /// The token server.
+        host: String,
+    },
+    /// The operator wants signed images only, and this one isn't signed by who must.
+    #[error("the image is not verified")]
+    NotVerified(#[source] SignatureError),
     /// Any other answer that isn't the content: rate limits, server errors.
     #[error("the answer was HTTP {status}{message}")]
     Refused {
@@ -186,7 +224,7 @@ impl TransferError {
         match self {
             Self::NoPlatform { wanted, .. } => format!("build the image for {wanted}"),
             Self::DiskFull(_) => {
-                "free space, for example with `hypercore image rm`, and try again".to_owned()
+                "free space, for example with `hypercore image prune --all`, and try again".to_owned()
             }
             Self::Store { .. } => "check the permissions and the health of the data directory".to_owned(),
             Self::NotFound | Self::DigestMismatch { .. } | Self::Truncated { .. } => {
@@ -266,6 +304,12 @@ pub enum RemoveError {
         /// What was to be removed.
         image: Box<ImageReference>,
     },
+    /// A workload needs it.
+    #[error("image `{}` is in use by a workload", image.familiar())]
+    InUse {
+        /// What was to be removed.
+        image: Box<ImageReference>,
+    },
     /// The store can't read or write its own files.
     #[error("the image store can't {step}")]
     Store {
@@ -275,4 +319,24 @@ pub enum RemoveError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Why a login was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// That can't be a registry.
+    #[error("`{0}` is not a registry's HOST or HOST:PORT")]
+    Name(String),
+    /// The registry didn't accept it, or didn't answer.
+    #[error("can't log in to registry {registry}")]
+    Registry {
+        /// Which registry.
+        registry: String,
+        /// What it answered.
+        #[source]
+        cause: TransferError,
+    },
+    /// It is right, but could not be kept.
+    #[error(transparent)]
+    Logins(#[from] LoginsError),
 }

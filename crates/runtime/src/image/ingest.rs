@@ -167,8 +167,8 @@ impl Layer {
         // What an image's root is when the layer says nothing about it.
         fs::set_permissions(temporary.path(), Permissions::from_mode(0o755)).map_err(failed())?;
         let blob = File::open(layout.blob(&self.blob.digest)).map_err(TransferError::store("read a blob"))?;
-        let actual =
-            unpack(blob, temporary.path(), &UnpackLimits::default()).map_err(|error| self.failed(error))?;
+        let limits = UnpackLimits::of_blob(self.blob.size_bytes);
+        let actual = unpack(blob, temporary.path(), &limits).map_err(|error| self.failed(error))?;
         if actual != self.diff_id {
             return Err(self.failed(UnpackError::WrongDigest { actual }));
         }

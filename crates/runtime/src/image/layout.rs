@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use hypercore_model::Digest;
@@ -18,6 +19,9 @@ use nix::{errno::Errno, sys::statvfs::statvfs};
 /// Bytes of its disk that the store leaves free: the node's own state lives beside it and must stay writable, whatever
 /// an image unpacks to.
 const ROOM_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// Files that its disk can still take: the same for many small files, on file systems that count them.
+const ROOM_FILES_MIN: u64 = 1000;
 
 /// The directory of a store. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -45,7 +49,7 @@ impl Layout {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err((temporary, error)),
             _ => {}
         }
-        for directory in [layout.blobs(), layout.layers(), temporary] {
+        for directory in [layout.blobs(), layout.layers(), layout.all_verified(), temporary] {
             // Layers hold set-uid files of strangers: nobody but root may come near.
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
             made.map_err(|error| (directory, error))?;
@@ -76,6 +80,36 @@ impl Layout {
     /// An unpacked layer, which need not exist.
     pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.layers().join(diff_id.hex())
+    }
+
+    /// All notes on who signed an image, each named by the digest of the image's manifest.
+    pub(super) fn all_verified(&self) -> PathBuf {
+        self.root.join("verified")
+    }
+
+    /// The note on one image, which need not exist.
+    pub(super) fn verified(&self, manifest: &Digest) -> PathBuf {
+        self.all_verified().join(manifest.hex())
+    }
+
+    /// Notes that an image is used now: by the time stamp of its manifest, which costs no write of any content.
+    pub(super) fn touch(&self, manifest: &Digest, now: SystemTime) -> io::Result<()> {
+        File::options().append(true).open(self.blob(manifest))?.set_modified(now)
+    }
+
+    /// When an image was last used; long ago when that can't be told.
+    pub(super) fn used_at(&self, manifest: &Digest) -> SystemTime {
+        let modified = fs::metadata(self.blob(manifest)).and_then(|metadata| metadata.modified());
+        modified.unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// How full the store's disk is, in percent of what others than root can use, as df(1) has it.
+    pub(super) fn disk_used_percent(&self) -> io::Result<u8> {
+        let disk = statvfs(&*self.root)?;
+        let used = u128::from(disk.blocks().saturating_sub(disk.blocks_free()));
+        let usable = used + u128::from(disk.blocks_available());
+        let percent = (used * 100).checked_div(usable).unwrap_or(0);
+        Ok(u8::try_from(percent).unwrap_or(100))
     }
 
     /// A new name in `temporary/`; nothing is made there yet.
@@ -115,7 +149,9 @@ impl Layout {
 pub(super) fn expect_room(path: &Path, bytes: u64) -> io::Result<()> {
     let disk = statvfs(path)?;
     let free_bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
-    if free_bytes < bytes.saturating_add(ROOM_BYTES_MIN) { Err(Errno::ENOSPC.into()) } else { Ok(()) }
+    let is_short_of_files = disk.files() > 0 && disk.files_available() < ROOM_FILES_MIN;
+    let is_full = is_short_of_files || free_bytes < bytes.saturating_add(ROOM_BYTES_MIN);
+    if is_full { Err(Errno::ENOSPC.into()) } else { Ok(()) }
 }
 
 impl Temporary {

@@ -1,30 +1,31 @@
-//! Speaks the OCI distribution protocol with one registry about one repository: manifests and blobs, anonymously.
+//! Speaks the OCI distribution protocol with one registry about one repository: manifests, blobs and referrers.
 //!
-//! It refuses to hold more of an answer in memory than an honest one has, to leave TLS once it was begun, and to take
-//! part in pushes or logins. Nothing it returns is verified but for what the registry itself says about digests: the
+//! It refuses to hold more of an answer in memory than an honest one has, to leave TLS once it was begun, to show
+//! credentials to anybody but that registry and its token server, and to take part in pushes. Nothing it returns is verified but for what the registry itself says about digests: the
 //! caller compares.
 
 use std::{fmt, sync::OnceLock, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt};
-use hypercore_model::{Digest, ImageReference};
+use hypercore_model::Digest;
 use reqwest::{
     Client, Response, StatusCode,
     header::{self, HeaderMap, HeaderValue},
+    redirect::Policy,
 };
 
 use super::{
-    TransferError,
+    Credentials, TransferError,
     content::{Blob, ContentError, DOCUMENT_BYTES_MAX, MANIFEST_MEDIA_TYPES},
     download::{BlobSource, BlobStream, digest_of},
     endpoint::Endpoint,
     shown::shown_bytes,
 };
 
-mod token;
+mod access;
 
-use token::Token;
+use access::{Access, Grant, TokenClients};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,17 +40,17 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 /// any can still use plain registries.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
-    tls: OnceLock<Client>,
-    plain: OnceLock<Client>,
-    loopback: OnceLock<Client>,
+    tls: OnceLock<TokenClients>,
+    plain: OnceLock<TokenClients>,
+    loopback: OnceLock<TokenClients>,
 }
 
 /// One repository of one registry.
 pub(super) struct Registry {
-    client: Client,
+    clients: TokenClients,
     base_url: String,
     repository: String,
-    token: Token,
+    access: Access,
 }
 
 impl Clients {
@@ -57,34 +58,39 @@ impl Clients {
     ///
     /// # Errors
     /// [`TransferError::Unreachable`] when TLS can't be set up: there are no CA certificates.
-    fn get(&self, endpoint: &Endpoint) -> Result<Client, TransferError> {
+    fn get(&self, endpoint: &Endpoint) -> Result<TokenClients, TransferError> {
         let slot = match endpoint {
             Endpoint { is_plain: false, .. } => &self.tls,
             Endpoint { is_loopback: true, .. } => &self.loopback,
             Endpoint { .. } => &self.plain,
         };
-        if let Some(client) = slot.get() {
-            return Ok(client.clone());
+        if let Some(clients) = slot.get() {
+            return Ok(clients.clone());
         }
-        let builder = || {
-            let builder = Client::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT)
-                .redirect(reqwest::redirect::Policy::limited(REDIRECTS_MAX))
-                .user_agent(concat!("hypercore/", env!("CARGO_PKG_VERSION")))
-                .https_only(!endpoint.is_plain);
-            if endpoint.is_loopback { builder.no_proxy() } else { builder }
-        };
-        let without_roots = || builder().tls_certs_only([]).build();
-        let client = match endpoint {
-            Endpoint { is_plain: false, .. } => builder().build(),
-            Endpoint { is_loopback: true, .. } => without_roots(),
-            // It may redirect to where TLS is spoken, but works on machines without CA certificates too.
-            Endpoint { .. } => builder().build().or_else(|_| without_roots()),
-        };
-        let client = client.map_err(TransferError::Unreachable)?;
-        Ok(slot.get_or_init(|| client).clone())
+        let following = build(endpoint, || Policy::limited(REDIRECTS_MAX))?;
+        let direct = build(endpoint, Policy::none)?;
+        Ok(slot.get_or_init(|| TokenClients { following, direct }).clone())
     }
+}
+
+fn build(endpoint: &Endpoint, redirects: fn() -> Policy) -> Result<Client, TransferError> {
+    let builder = || {
+        let builder = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .redirect(redirects())
+            .user_agent(concat!("hypercore/", env!("CARGO_PKG_VERSION")))
+            .https_only(!endpoint.is_plain);
+        if endpoint.is_loopback { builder.no_proxy() } else { builder }
+    };
+    let without_roots = || builder().tls_certs_only([]).build();
+    let client = match endpoint {
+        Endpoint { is_plain: false, .. } => builder().build(),
+        Endpoint { is_loopback: true, .. } => without_roots(),
+        // It may redirect to where TLS is spoken, but works on machines without CA certificates too.
+        Endpoint { .. } => builder().build().or_else(|_| without_roots()),
+    };
+    client.map_err(TransferError::Unreachable)
 }
 
 impl Registry {
@@ -95,17 +101,51 @@ impl Registry {
     pub(super) fn new(
         clients: &Clients,
         endpoint: &Endpoint,
-        image: &ImageReference,
+        repository: &str,
+        credentials: &Credentials,
     ) -> Result<Self, TransferError> {
-        let client = clients.get(endpoint)?;
-        let scheme = if endpoint.is_plain { "http" } else { "https" };
-        let repository = image.repository().to_owned();
+        let scope = (!repository.is_empty()).then(|| format!("repository:{repository}:pull"));
         Ok(Self {
-            client,
-            base_url: format!("{scheme}://{}", endpoint.host),
-            token: Token::new(&repository),
-            repository,
+            clients: clients.get(endpoint)?,
+            base_url: endpoint.url(),
+            // A host that is no part of a URL doesn't exist.
+            access: Access::new(endpoint, scope, credentials).ok_or(TransferError::NotFound)?,
+            repository: repository.to_owned(),
         })
+    }
+
+    /// Asks whether we are let in at all.
+    pub(super) async fn ping(&self) -> Result<(), TransferError> {
+        self.get(&format!("{}/v2/", self.base_url), HeaderMap::new()).await.map(drop)
+    }
+
+    /// The manifests of that type that refer to another (OCI distribution spec, "Listing Referrers"), as an index; by
+    /// the tag that stands for the list where a registry doesn't keep one. `NotFound` where there is neither.
+    pub(super) async fn referrers(&self, digest: &Digest) -> Result<Bytes, TransferError> {
+        let url = format!("{}/v2/{}/referrers/{digest}", self.base_url, self.repository);
+        match self.get(&url, HeaderMap::new()).await {
+            Ok(response) => read_bounded("its list of referrers", response).await,
+            Err(TransferError::NotFound | TransferError::Refused { .. }) => {
+                self.manifest(&format!("sha256-{}", digest.hex())).await.map(|(bytes, _)| bytes)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A blob that has to fit into memory, verified.
+    pub(super) async fn small_blob(
+        &self,
+        what: &'static str,
+        digest: &Digest,
+    ) -> Result<Bytes, TransferError> {
+        let url = format!("{}/v2/{}/blobs/{digest}", self.base_url, self.repository);
+        let bytes = read_bounded(what, self.get(&url, HeaderMap::new()).await?).await?;
+        let actual = digest_of(&bytes);
+        if actual == *digest {
+            Ok(bytes)
+        } else {
+            Err(TransferError::DigestMismatch { expected: *digest, actual })
+        }
     }
 
     /// The manifest or index that a tag or digest stands for, as bytes, with the digest of those bytes.
@@ -123,28 +163,37 @@ impl Registry {
         }
     }
 
-    /// Asks, and asks again with a token when the registry wants one.
+    /// Asks, and asks again as the registry wants it when it wants to know who asks.
     async fn get(&self, url: &str, headers: HeaderMap) -> Result<Response, TransferError> {
-        let token = self.token.current();
-        let response = self.send(url, headers.clone(), token.as_deref()).await?;
+        let grant = self.access.current();
+        let response = self.send(url, headers.clone(), grant.as_deref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return expect_success(response).await;
+            return self.admitted(response).await;
         }
-        let token = self.token.renew(&self.client, response.headers(), token.as_deref()).await?;
-        expect_success(self.send(url, headers, Some(&token)).await?).await
+        let grant = self.access.renew(&self.clients, &response, grant.as_ref()).await?;
+        self.admitted(self.send(url, headers, Some(&grant)).await?).await
     }
 
     async fn send(
         &self,
         url: &str,
         headers: HeaderMap,
-        token: Option<&str>,
+        grant: Option<&Grant>,
     ) -> Result<Response, TransferError> {
-        let mut request = self.client.get(url).headers(headers);
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
+        let request = self.clients.following.get(url).headers(headers);
+        let request = match grant {
+            Some(grant) => grant.apply(request),
+            None => request,
+        };
         request.send().await.map_err(TransferError::Unreachable)
+    }
+
+    async fn admitted(&self, response: Response) -> Result<Response, TransferError> {
+        let refused = |error| match error {
+            TransferError::Unauthorized => self.access.refusal(),
+            error => error,
+        };
+        expect_success(response).await.map_err(refused)
     }
 }
 
@@ -189,7 +238,7 @@ fn skip_bytes(stream: BlobStream, mut surplus_bytes: u64) -> BlobStream {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The token is left out on purpose.
+        // What lets us in is left out on purpose.
         write!(f, "Registry({}/{})", self.base_url, self.repository)
     }
 }

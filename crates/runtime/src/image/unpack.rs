@@ -45,6 +45,8 @@ use whiteout::Whiteout;
 
 /// Bytes copied into a file at a time.
 const COPY_BYTES: usize = 128 * 1024;
+/// About what a file costs beside its content, in bytes.
+const INODE_BYTES: usize = 512;
 /// Bytes written between two looks at the room on the disk.
 const CHECK_ROOM_EVERY_BYTES: usize = 16 * 1024 * 1024;
 /// Devices that every container gets from its runtime anyway, as (major, minor): null, zero, full, random, urandom,
@@ -60,6 +62,20 @@ pub(super) struct UnpackLimits {
     pub(super) members_max: u64,
     /// Most bytes of all directories' names together, which are kept in memory to the end.
     pub(super) directory_names_bytes_max: usize,
+}
+
+/// Bytes that any layer may unpack to, however small it is.
+const BYTES_FREE_OF_RATIO: u64 = 1024 * 1024 * 1024;
+/// How many times its compressed size a larger layer may unpack to: gzip can't do more, and what does is a bomb.
+const COMPRESSION_RATIO_MAX: u64 = 1100;
+
+impl UnpackLimits {
+    /// The limits of a layer with that many compressed bytes.
+    pub(super) fn of_blob(bytes: u64) -> Self {
+        let limits = Self::default();
+        let by_ratio = bytes.saturating_mul(COMPRESSION_RATIO_MAX).max(BYTES_FREE_OF_RATIO);
+        Self { bytes_max: limits.bytes_max.min(by_ratio), ..limits }
+    }
 }
 
 impl Default for UnpackLimits {
@@ -134,6 +150,7 @@ impl Unpacker<'_> {
                     self.limits.members_max
                 )));
             }
+            self.expect_room(member.overhead_bytes()).map_err(member.write("find room"))?;
             self.unpack_member(&member, archive)?;
         }
         Ok(())
@@ -228,11 +245,13 @@ impl Unpacker<'_> {
         place.set_mtime(member.time()).map_err(member.write("set the time"))
     }
 
-    /// Links to what the same layer unpacked before; targets in lower layers don't occur, as linking copies them up.
+    /// Links to what the same layer unpacked before. A target in a lower layer is refused, as docker and containerd do on
+    /// overlayfs: linking a file copies it up, so honest layers carry it, and what the link would share is another
+    /// image's.
     fn unpack_hardlink(&mut self, member: &Member, place: &Place) -> Result<(), UnpackError> {
         let target = MemberPath::parse(&member.link)
             .map_err(|source| UnpackError::LinkTarget { member: member.shown(), source })?;
-        let step = "link to a member before it in the layer";
+        let step = "link to a member before it in the same layer";
         let target = self.tree.find(&target).map_err(member.write(step))?;
         let wanted = target.stat().map_err(member.write(step))?;
         let Some(wanted) = wanted else { return Err(member.write(step)(Errno::ENOENT.into())) };
@@ -315,6 +334,12 @@ impl Unpacker<'_> {
 impl Member {
     fn shown(&self) -> String {
         shown_bytes(&self.name)
+    }
+
+    /// About how many bytes of disk it takes besides its content.
+    fn overhead_bytes(&self) -> usize {
+        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        INODE_BYTES + self.name.len() + self.link.len() + xattrs
     }
 
     fn refused(&self, why: &'static str) -> UnpackError {

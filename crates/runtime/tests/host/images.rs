@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod auth;
+mod forms;
+mod full_disk;
 mod hostile;
 mod import;
 mod overlay;
+mod prune;
 mod pull;
 mod remove;
 mod server;
+mod verify;
 
 use std::{path::Path, sync::Mutex, time::Duration};
 

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use super::{tar_fixture::TarFixture, *};
 
+mod odd;
+
 const SMALL: UnpackLimits =
     UnpackLimits { bytes_max: 1024 * 1024, members_max: 100, directory_names_bytes_max: 4096 };
 

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, fs};
 
 use hypercore_fixtures::{ImageBuilder, OciImage, skip_without_root};
-use hypercore_runtime::image::{Image, OpenError, RemoveError};
+use hypercore_runtime::image::{Image, InUse, OpenError, PruneScope, RemoveError};
 
 use super::{Store, parsed};
 
-async fn import(store: &Store, image: &OciImage, name: &str) -> Image {
+pub(crate) async fn import(store: &Store, image: &OciImage, name: &str) -> Image {
     let place = tempfile::tempdir().unwrap();
     image.write_layout(place.path(), name).unwrap();
     store.images.import(place.path(), None).await.unwrap().remove(0)
@@ -27,19 +27,19 @@ async fn shared_layers_stay_until_the_last_image_goes() {
     import(&store, &sharing("1"), "alias").await;
 
     assert_eq!(
-        store.images.remove(&one.reference, &BTreeSet::new()).await.unwrap(),
+        store.images.remove(&one.reference, false, InUse::default).await.unwrap(),
         0,
         "the alias needs it all"
     );
-    let freed = store.images.remove(&parsed("alias"), &BTreeSet::new()).await.unwrap();
+    let freed = store.images.remove(&parsed("alias"), false, InUse::default).await.unwrap();
     assert!((1..100_000).contains(&freed), "its own layer and documents: {freed}");
     assert!(two.layers.iter().all(|layer| layer.is_dir()));
-    let freed = store.images.remove(&two.reference, &BTreeSet::new()).await.unwrap();
+    let freed = store.images.remove(&two.reference, false, InUse::default).await.unwrap();
     assert!(freed >= 100_000, "{freed}");
     for directory in ["blobs/sha256", "layers", "temporary"] {
         assert_eq!(store.names(directory), [""; 0]);
     }
-    let error = store.images.remove(&two.reference, &BTreeSet::new()).await.unwrap_err();
+    let error = store.images.remove(&two.reference, false, InUse::default).await.unwrap_err();
     assert!(matches!(error, RemoveError::NotFound { .. }));
 }
 
@@ -50,12 +50,23 @@ async fn what_workloads_use_stays() {
     }
     let store = Store::new();
     let image = import(&store, &sharing("1"), "app").await;
-    let in_use = BTreeSet::from([image.digest]);
-    assert_eq!(store.images.remove(&image.reference, &in_use).await.unwrap(), 0);
+    let digest = image.digest;
+    let by_content = move || InUse { manifests: BTreeSet::from([digest]), ..InUse::default() };
+    let reference = image.reference.clone();
+    let by_name = move || InUse { names: BTreeSet::from([reference.clone()]), ..InUse::default() };
+    for refused in [
+        store.images.remove(&image.reference, false, by_content).await,
+        store.images.remove(&image.reference, false, by_name).await,
+    ] {
+        assert!(matches!(refused, Err(RemoveError::InUse { .. })), "{refused:?}");
+        assert!(store.images.get(&image.reference).is_some());
+    }
+    assert_eq!(store.images.remove(&image.reference, true, by_content).await.unwrap(), 0);
     assert!(store.images.get(&image.reference).is_none());
     assert!(image.layers.iter().all(|layer| layer.is_dir()));
-    assert_eq!(store.images.prune(&in_use).await.unwrap(), 0);
-    assert!(store.images.prune(&BTreeSet::new()).await.unwrap() > 0);
+    let nameless = PruneScope::Nameless;
+    assert_eq!(store.images.prune(nameless, by_content).await.unwrap().freed_bytes, 0);
+    assert!(store.images.prune(nameless, InUse::default).await.unwrap().freed_bytes > 0);
     assert!(!image.layers.iter().any(|layer| layer.exists()));
 }
 

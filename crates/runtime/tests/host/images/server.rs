@@ -92,6 +92,11 @@ impl Server {
         Self { address, script, is_over, thread: Some(thread) }
     }
 
+    /// `HOST:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The name of the image here.
     pub(crate) fn reference(&self) -> String {
         format!("{}/app:1", self.address)
