@@ -133,6 +133,9 @@ pub enum BundleError {
     /// Something can't be mounted as asked for.
     #[error(transparent)]
     Mounted(#[from] MountFault),
+    /// The node can't give what it hasn't.
+    #[error("the capability {0} can't be added: the node itself doesn't have it")]
+    Capability(&'static str),
     /// The image's stop signal is unknown.
     #[error("the image's stop signal `{0}` is not a signal")]
     StopSignal(String),
@@ -178,6 +181,15 @@ pub fn prepare(request: &BundleRequest<'_>) -> Result<Bundle, BundleError> {
     written.map(|()| Bundle { directory: request.directory.to_owned(), stop_signal })
 }
 
+/// Mounts the rootfs alone, for who wants its files and not a bundle, and answers where. Fine with one that is mounted.
+///
+/// # Errors
+/// [`BundleError::Directory`], [`BundleError::Layer`], [`BundleError::Mount`] and the limits of layers.
+pub fn mount_rootfs(layers: &[PathBuf], directory: &Path) -> Result<PathBuf, BundleError> {
+    overlay::mount(layers, directory)?;
+    Ok(overlay::mount_point(directory))
+}
+
 /// Unmounts the rootfs of the bundle in `directory`; files stay. Fine with a bundle that was never prepared.
 /// A process that still uses the rootfs keeps it for itself, invisibly, until it ends.
 ///
@@ -198,8 +210,10 @@ fn write_config(request: &BundleRequest<'_>, argv: Vec<String>) -> Result<(), Bu
     let root = rootfs::Root::open(&overlay::mount_point(request.directory))?;
     let user = process::user(request.spec, request.image, &root)?;
     let workdir = process::workdir(request.spec, request.image)?;
-    root.make_workdir(&workdir, &user)?;
     let mounts = mounts::mounts(request, &root)?;
-    let process = process::process(request, argv, &user, workdir);
+    if !mounts::hold(&mounts, &workdir, &root)? {
+        root.make_workdir(&workdir, &user)?;
+    }
+    let process = process::process(request, argv, &user, workdir)?;
     config::write(request, process, mounts)
 }

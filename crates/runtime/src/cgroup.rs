@@ -1,4 +1,5 @@
-//! Control groups of workloads: where they are, which limits go into the OCI spec, what they use, and their removal.
+//! Control groups of workloads: where they are, which limits go into the OCI spec, what they use, how their processes
+//! are held still, and their removal.
 //! It refuses to kill: a cgroup with processes in it stays, and the error names them.
 //!
 //! ```text
@@ -6,6 +7,7 @@
 //! ```
 //! The engine makes the cgroups (libcontainer joins what `linux.cgroupsPath` says); this module finds them again.
 
+mod freezer;
 mod layout;
 mod resources;
 mod tree;
@@ -16,9 +18,12 @@ use std::{collections::BTreeSet, path::PathBuf};
 use hypercore_model::{WorkloadId, WorkloadSpec};
 use oci_spec::runtime::LinuxResources;
 
+pub use freezer::FreezeError;
 pub use layout::{CgroupLayout, DetectError};
 pub use tree::{RemoveError, Swept};
 pub use usage::{Usage, UsageError};
+
+use freezer::Freezer;
 
 /// The cgroup under which one node keeps all of its workloads, in every hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +114,31 @@ impl Cgroups {
     #[must_use]
     pub fn oom_events(&self, id: WorkloadId) -> PathBuf {
         usage::oom_events(&self.layout, &self.path_of(id))
+    }
+
+    /// Holds all processes of the workload where they are; returns when they are held. Blocks for milliseconds, for
+    /// seconds when a process is stuck in the kernel.
+    ///
+    /// # Errors
+    /// [`FreezeError::Absent`] when it has no cgroup, [`FreezeError::Slow`] when they did not freeze; then they run on.
+    pub fn freeze(&self, id: WorkloadId) -> Result<(), FreezeError> {
+        Freezer::of(&self.layout, &self.path_of(id)).freeze()
+    }
+
+    /// Lets the workload's processes go on. Fine with one that isn't frozen.
+    ///
+    /// # Errors
+    /// [`FreezeError::Absent`] when it has no cgroup.
+    pub fn thaw(&self, id: WorkloadId) -> Result<(), FreezeError> {
+        Freezer::of(&self.layout, &self.path_of(id)).thaw()
+    }
+
+    /// Whether the workload's processes are held, or about to be.
+    ///
+    /// # Errors
+    /// [`FreezeError::Absent`] when it has no cgroup.
+    pub fn is_frozen(&self, id: WorkloadId) -> Result<bool, FreezeError> {
+        Freezer::of(&self.layout, &self.path_of(id)).is_frozen()
     }
 
     /// Processes inside the workload's cgroup, in ascending order; none when it has no cgroup.

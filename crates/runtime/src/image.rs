@@ -29,7 +29,7 @@ use std::{
 use hypercore_model::{Digest, ImageReference, Timestamp};
 use oci_spec::image::ImageConfiguration;
 
-mod archive;
+pub(crate) mod archive;
 mod blocking;
 mod collect;
 mod content;
@@ -49,7 +49,7 @@ mod references;
 mod registry;
 mod settings;
 mod shown;
-mod unpack;
+pub(crate) mod unpack;
 mod verify;
 
 pub use archive::ArchiveError;

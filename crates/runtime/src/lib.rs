@@ -20,6 +20,7 @@
 
 pub mod bundle;
 pub mod cgroup;
+pub mod copy;
 pub mod image;
 pub mod log;
 pub mod network;

@@ -1,4 +1,4 @@
-//! What a cgroup uses: CPU time, memory, processes, and how often its memory limit killed. Reading only.
+//! What a cgroup uses: CPU time, memory, processes, disks, and how often its memory limit killed. Reading only.
 
 use std::{
     fs, io,
@@ -17,6 +17,11 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// Processes and threads now.
     pub pids: u64,
+    /// Bytes read from block devices since it started; what the page cache answered doesn't count. 0 on a host whose
+    /// kernel doesn't account them.
+    pub disk_read_bytes: u64,
+    /// Bytes written to block devices since it started.
+    pub disk_written_bytes: u64,
 }
 
 /// Why the use of a workload could not be read.
@@ -46,6 +51,7 @@ pub enum UsageError {
 
 pub(super) fn read(layout: &CgroupLayout, path: &str) -> Result<Usage, UsageError> {
     let at = |controller: &str| directory(layout, controller, path);
+    let disk = disk(layout, path)?;
     if layout.controller("memory").is_some() {
         let memory = at("memory");
         let charged = number(&memory.join("memory.usage_in_bytes"))?;
@@ -54,6 +60,8 @@ pub(super) fn read(layout: &CgroupLayout, path: &str) -> Result<Usage, UsageErro
             cpu_usage_us: number(&at("cpuacct").join("cpuacct.usage"))? / 1_000,
             memory_bytes: charged.saturating_sub(inactive),
             pids: number(&at("pids").join("pids.current"))?,
+            disk_read_bytes: disk.read,
+            disk_written_bytes: disk.written,
         })
     } else {
         let unified = at("unified");
@@ -63,8 +71,67 @@ pub(super) fn read(layout: &CgroupLayout, path: &str) -> Result<Usage, UsageErro
             cpu_usage_us: keyed(&unified.join("cpu.stat"), "usage_usec")?,
             memory_bytes: charged.saturating_sub(inactive),
             pids: number(&unified.join("pids.current"))?,
+            disk_read_bytes: disk.read,
+            disk_written_bytes: disk.written,
         })
     }
+}
+
+/// Bytes that went from and to block devices.
+#[derive(Debug, Default)]
+struct Disk {
+    read: u64,
+    written: u64,
+}
+
+/// Sums over all devices. The counters are the kernel's own choice of configuration: a host without them has zeros.
+fn disk(layout: &CgroupLayout, path: &str) -> Result<Disk, UsageError> {
+    let is_v1 = layout.controller("blkio").is_some();
+    let file = if is_v1 {
+        directory(layout, "blkio", path).join("blkio.throttle.io_service_bytes_recursive")
+    } else {
+        directory(layout, "io", path).join("io.stat")
+    };
+    let text = match text(&file) {
+        Err(UsageError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(Disk::default());
+        }
+        text => text?,
+    };
+    Ok(if is_v1 { disk_v1(&text) } else { disk_v2(&text) })
+}
+
+/// Lines such as `8:0 Read 4096` (kernel, blkio-controller.rst).
+fn disk_v1(text: &str) -> Disk {
+    let mut disk = Disk::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace().skip(1);
+        let (Some(kind), Some(bytes)) =
+            (words.next(), words.next().and_then(|word| word.parse::<u64>().ok()))
+        else {
+            continue;
+        };
+        match kind {
+            "Read" => disk.read = disk.read.saturating_add(bytes),
+            "Write" => disk.written = disk.written.saturating_add(bytes),
+            _ => {}
+        }
+    }
+    disk
+}
+
+/// Lines such as `8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0` (kernel, cgroup-v2.rst, "io.stat").
+fn disk_v2(text: &str) -> Disk {
+    let mut disk = Disk::default();
+    for (key, value) in text.split_whitespace().filter_map(|word| word.split_once('=')) {
+        let bytes = value.parse::<u64>().unwrap_or(0);
+        match key {
+            "rbytes" => disk.read = disk.read.saturating_add(bytes),
+            "wbytes" => disk.written = disk.written.saturating_add(bytes),
+            _ => {}
+        }
+    }
+    disk
 }
 
 pub(super) fn oom_kills(layout: &CgroupLayout, path: &str) -> Result<u64, UsageError> {
@@ -136,13 +203,18 @@ mod tests {
                 ("memory/p/w/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
                 ("cpuacct/p/w/cpuacct.usage", "2500000\n"),
                 ("pids/p/w/pids.current", "7\n"),
+                (
+                    "blkio/p/w/blkio.throttle.io_service_bytes_recursive",
+                    "8:0 Read 10\n8:0 Write 3\n8:0 Total 13\n8:16 Read 5\nTotal 18\n",
+                ),
             ],
         );
-        let names = ["memory", "cpuacct", "pids"];
+        let names = ["memory", "cpuacct", "pids", "blkio"];
         let controllers: BTreeMap<_, _> = names.map(|name| (name.to_owned(), root.path().join(name))).into();
         let layout = CgroupLayout::V1 { controllers };
         let usage = read(&layout, "/p/w").unwrap();
-        assert_eq!(usage, Usage { cpu_usage_us: 2_500, memory_bytes: 600, pids: 7 });
+        let disk = (usage.disk_read_bytes, usage.disk_written_bytes);
+        assert_eq!((usage.cpu_usage_us, usage.memory_bytes, usage.pids, disk), (2_500, 600, 7, (15, 3)));
         assert_eq!(oom_kills(&layout, "/p/w").unwrap(), 3);
         assert!(matches!(read(&layout, "/p/other"), Err(UsageError::Absent(_))));
     }
@@ -161,7 +233,15 @@ mod tests {
             ],
         );
         let layout = CgroupLayout::V2 { unified: root.path().to_owned() };
-        assert_eq!(read(&layout, "/p/w").unwrap(), Usage { cpu_usage_us: 77, memory_bytes: 0, pids: 1 });
+        let mut expected =
+            Usage { cpu_usage_us: 77, memory_bytes: 0, pids: 1, disk_read_bytes: 0, disk_written_bytes: 0 };
+        assert_eq!(read(&layout, "/p/w").unwrap(), expected, "a kernel without io accounting");
+        write(
+            root.path(),
+            &[("p/w/io.stat", "8:0 rbytes=9 wbytes=2 rios=1\n8:16 rbytes=1 wbytes=0 rios=1\n")],
+        );
+        (expected.disk_read_bytes, expected.disk_written_bytes) = (10, 2);
+        assert_eq!(read(&layout, "/p/w").unwrap(), expected);
         assert_eq!(oom_kills(&layout, "/p/w").unwrap(), 1);
     }
 

@@ -25,7 +25,7 @@ use nix::{
 };
 
 mod error;
-pub(super) mod path;
+pub(crate) mod path;
 mod stream;
 mod tree;
 mod whiteout;
