@@ -3,18 +3,16 @@
 use hypercore_api::v1;
 use hypercore_cluster::state::WorkloadRecord;
 use hypercore_model::Timestamp;
+use tokio::time::Instant;
 
-use crate::{board::Observed, node::Node};
+use crate::{
+    board::Observed,
+    failure::Failure,
+};
 
 /// One workload as the API shows it.
-pub(super) fn workload(node: &Node, record: &WorkloadRecord) -> v1::WorkloadState {
-    let observed = node.board.get(record.id).unwrap_or_else(Observed::pending);
-    workload_observed(record, &observed)
-}
-
-/// One workload as the API shows it, from an observation at hand.
-pub(super) fn workload_observed(record: &WorkloadRecord, observed: &Observed) -> v1::WorkloadState {
-    let failure = observed.failure.clone();
+pub(super) fn workload(record: &WorkloadRecord, observed: &Observed, urls: &Urls) -> v1::WorkloadState {
+    let failure = pause(observed).or_else(|| observed.failure.clone());
     let (reason_code, reason, reason_hint) =
         failure.map_or_else(Default::default, |failure| (failure.code, failure.message, failure.hint));
     v1::WorkloadState {
@@ -32,8 +30,23 @@ pub(super) fn workload_observed(record: &WorkloadRecord, observed: &Observed) ->
         ports: observed.ports.iter().map(ToString::to_string).collect(),
         image_digest: observed.image_digest.map(|digest| digest.to_string()).unwrap_or_default(),
         address: observed.address.map(|address| address.to_string()).unwrap_or_default(),
-        restarts: 0,
+        address6: observed.address6.map(|address| address.to_string()).unwrap_or_default(),
+        url: urls.of(record),
+        restarts: observed.restarts,
         attempt: record.attempt.number(),
         pid: observed.sandbox.as_ref().and_then(|sandbox| sandbox.pid().try_into().ok()).unwrap_or(0),
     }
+}
+
+/// Why a workload that should run doesn't at the moment.
+fn pause(observed: &Observed) -> Option<Failure> {
+    let (due, last) = (observed.due?, observed.last_run.as_ref()?);
+    let left = due.saturating_duration_since(Instant::now());
+    // Rounded up: what is due in an instant is not due yet.
+    let seconds = left.as_millis().div_ceil(1000);
+    Some(Failure {
+        code: "restarting".into(),
+        message: format!("restarting in {seconds} s after {}", last.how),
+        hint: "`hypercore logs` shows what it wrote; `hypercore stop` ends the restarts".into(),
+    })
 }

@@ -1,23 +1,35 @@
-//! What a workload got on the network: its namespace, its address, its published ports. Plain data that the agent
-//! keeps as `network.json` and hands back when it restarts; nothing here touches the kernel.
+//! What a workload asks of the network, and what it got: its namespace, its addresses, its published ports. Plain data
+//! that the agent keeps in a file and hands back when it restarts; nothing here touches the kernel.
 
 use std::{
+    collections::BTreeSet,
     fmt,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU16,
     path::{Path, PathBuf},
 };
 
-use hypercore_model::{PortMapping, PortProtocol, WorkloadId};
+use hypercore_model::{Allowance, PortMapping, PortProtocol, TenantName, WorkloadId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::address::BridgeName;
 
+/// What a workload asks of the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachmentRequest {
+    /// Ports to publish.
+    pub ports: Vec<PortMapping>,
+    /// Whose it is: workloads of one tenant reach each other.
+    pub tenant: TenantName,
+    /// What it may reach beyond that and the outside.
+    pub allow: BTreeSet<Allowance>,
+}
+
 /// One published port, with the host port that was asked for or chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishedPort {
-    /// Port on the host, all of its IPv4 addresses.
+    /// Port on the host, at all of its addresses but `::1`.
     pub host: NonZeroU16,
     /// Port inside the workload.
     pub container: NonZeroU16,
@@ -56,6 +68,47 @@ pub struct Attachment {
     pub gateway: Ipv4Addr,
     /// Its published ports, in the order they were asked for.
     pub ports: Vec<PublishedPort>,
+    /// Its IPv6 address, on a node that gives its workloads any.
+    #[serde(default)]
+    pub address6: Option<Ipv6Addr>,
+    /// Whose it is.
+    #[serde(default)]
+    pub tenant: TenantName,
+    /// What it may reach beyond its tenant's workloads and the outside.
+    #[serde(default)]
+    pub allow: BTreeSet<Allowance>,
+    /// The interface group of its link, by which the firewall knows its tenant. 0 in files from before there were any.
+    #[serde(default)]
+    pub(super) group: u32,
+}
+
+impl Attachment {
+    /// Whether this is what `request` asks for.
+    #[must_use]
+    pub fn satisfies(&self, request: &AttachmentRequest) -> bool {
+        self.ports.len() == request.ports.len()
+            && self.ports.iter().zip(&request.ports).all(|(port, mapping)| port.satisfies(mapping))
+            && (&self.tenant, &self.allow) == (&request.tenant, &request.allow)
+    }
+}
+
+#[cfg(test)]
+impl Attachment {
+    /// One without ports, for tests to start from.
+    pub(super) fn example(id: WorkloadId) -> Self {
+        Self {
+            id,
+            netns: "/run/hypercore/netns/x".into(),
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            prefix_len: 24,
+            gateway: Ipv4Addr::new(10, 0, 0, 1),
+            ports: Vec::new(),
+            address6: None,
+            tenant: TenantName::default(),
+            allow: BTreeSet::new(),
+            group: 0,
+        }
+    }
 }
 
 /// The namespace file of a workload.
@@ -76,8 +129,8 @@ pub(super) fn veth_name(bridge: &BridgeName, id: WorkloadId) -> String {
 /// How every veth name begins.
 pub(super) const VETH_PREFIX: &str = "hc";
 
-/// The hardware address that goes with an IPv4 address: locally administered, and the same whenever the address is
-/// reused, so that no neighbour's ARP cache is ever wrong.
+/// The hardware address that goes with an IPv4 address: locally administered, and the same at both ends of a link (see
+/// `veth.rs` for why).
 pub(super) fn hardware_address(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x68, a, b, c, d]
@@ -102,19 +155,34 @@ mod tests {
     #[test]
     fn an_attachment_survives_its_file() {
         let attachment = Attachment {
-            id: WorkloadId::from_entropy([3; 16]),
-            netns: "/run/hypercore/netns/x".into(),
-            address: Ipv4Addr::new(172, 16, 0, 2),
-            prefix_len: 16,
-            gateway: Ipv4Addr::new(172, 16, 0, 1),
             ports: vec![PublishedPort {
                 host: NonZeroU16::new(8080).unwrap(),
                 container: NonZeroU16::new(80).unwrap(),
                 protocol: PortProtocol::Tcp,
             }],
+            address6: Some(Ipv6Addr::LOCALHOST),
+            tenant: "acme".parse().unwrap(),
+            allow: BTreeSet::from([Allowance::Host]),
+            group: 0x1234_0001,
+            ..Attachment::example(WorkloadId::from_entropy([3; 16]))
         };
         let text = serde_json::to_string(&attachment).unwrap();
         assert_eq!(serde_json::from_str::<Attachment>(&text).unwrap(), attachment);
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_tenants_is_read() {
+        let id = WorkloadId::from_entropy([3; 16]);
+        let text = format!(
+            r#"{{"id":"{id}","netns":"/run/hypercore/netns/x","address":"10.0.0.2","prefix_len":24,
+                "gateway":"10.0.0.1","ports":[{{"host":8080,"container":80,"protocol":"tcp"}}]}}"#
+        );
+        let read: Attachment = serde_json::from_str(&text).unwrap();
+        assert_eq!(Attachment { ports: vec![], ..read.clone() }, Attachment::example(id));
+        assert!(read.satisfies(&AttachmentRequest {
+            ports: vec!["8080:80".parse().unwrap()],
+            ..AttachmentRequest::default()
+        }));
     }
 
     #[test]

@@ -1,31 +1,29 @@
-//! The node's nft table: address translation and who may talk to whom. All rules are made once, in one transaction;
-//! publishing a port adds one map element. It refuses to touch any table but its own.
+//! The node's nft table: address translation and who may talk to whom. All rules are made once, by `nft`, in one
+//! transaction; a workload adds elements to their sets and maps. It refuses to touch any table but its own.
 //!
-//! Who may talk (architecture decision 10, default deny; every workload of a node has one tenant today):
+//! Who may talk (architecture decision 10, default deny):
 //! ```text
 //!   workload -> outside                      yes, masqueraded
-//!   workload -> workload on this node        yes: one tenant, as on docker's default bridge
-//!   workload -> the host's own ports         no (its own published ports through the host's address: yes)
-//!   workload -> 169.254.0.0/16, 127.0.0.0/8  no
+//!   workload -> workload of its own tenant   yes
+//!   workload -> workload of another tenant   only published ports; all of it with `--allow tenants`
+//!   workload -> the host's own ports         only with `--allow host`
+//!   workload -> clouds' metadata addresses   only with `--allow metadata`
+//!   workload -> 127.0.0.0/8 of the host      no
 //!   anybody  -> workload                     only published ports, and answers; the host itself may
 //! ```
+//! Published ports are public: every workload may use those of every other, as the whole network may.
 
-use std::{
-    io, mem,
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, process::Stdio, sync::Arc};
 
-use hypercore_model::PortProtocol;
-use tokio::{
-    io::AsyncWriteExt as _,
-    process::Command,
-    sync::{self, oneshot},
-};
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::{
     address::{BridgeName, WorkloadSubnet},
     attachment::Attachment,
+    element::elements_of,
+    group::NodeTag,
+    nftables,
+    prefix::WorkloadPrefix,
 };
 
 /// Where `nft` is looked for after the agent's own `PATH`, which may lack the administrator's directories.
@@ -46,6 +44,24 @@ pub enum FirewallError {
     /// `nft` refused the change.
     #[error("nft refused: {0}")]
     Refused(String),
+    /// The kernel refused to add elements.
+    #[error("the kernel refused to add a workload to the nft table {table}; is the table still there?")]
+    Add {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The kernel refused to remove elements.
+    #[error("the kernel refused to remove a workload from the nft table {table}")]
+    Remove {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        source: Arc<io::Error>,
+    },
 }
 
 /// The one nft table of a node, named after its bridge.
@@ -53,125 +69,78 @@ pub enum FirewallError {
 pub(super) struct Firewall {
     bridge: BridgeName,
     subnet: WorkloadSubnet,
-    /// Held while `nft` runs: changes of the table have an order.
-    turn: sync::Mutex<()>,
-    /// Changes that wait for their turn. Whoever gets it takes all of them along, because running `nft` costs
-    /// milliseconds and a longer script almost nothing.
-    waiting: Mutex<Vec<Change>>,
-}
-
-/// A change that somebody waits for.
-#[derive(Debug)]
-struct Change {
-    script: String,
-    done: oneshot::Sender<Result<(), FirewallError>>,
+    prefix: Option<WorkloadPrefix>,
 }
 
 impl Firewall {
-    pub(super) fn new(bridge: BridgeName, subnet: WorkloadSubnet) -> Self {
-        Self { bridge, subnet, turn: sync::Mutex::default(), waiting: Mutex::default() }
+    pub(super) const fn new(
+        bridge: BridgeName,
+        subnet: WorkloadSubnet,
+        prefix: Option<WorkloadPrefix>,
+    ) -> Self {
+        Self { bridge, subnet, prefix }
     }
 
-    /// Makes the table with the published ports of these workloads, in place of what a crash may have left.
+    /// Makes the table with what these workloads need, in place of whatever is there. No other change may be under way.
     pub(super) async fn install(&self, attachments: &[Attachment]) -> Result<(), FirewallError> {
-        let _turn = self.turn.lock().await;
         let mut script = self.rules();
-        attachments.iter().for_each(|attachment| script += &self.elements("add", attachment));
+        let table = self.table();
+        for element in attachments.iter().flat_map(|attachment| elements_of(&self.bridge, attachment)) {
+            script += &format!("add element inet {table} {} {{ {} }}\n", element.set, element.text);
+        }
         run(&script).await
     }
 
-    /// Publishes a workload's ports.
-    pub(super) async fn publish(&self, attachment: &Attachment) -> Result<(), FirewallError> {
-        if attachment.ports.is_empty() {
-            return Ok(());
-        }
-        self.change(self.elements("add", attachment)).await
+    /// Makes a workload known: its tenant, what it may reach, its published ports. In the calling thread's namespace.
+    pub(super) fn admit(&self, attachment: &Attachment) -> Result<(), FirewallError> {
+        let (table, elements) = (self.table(), elements_of(&self.bridge, attachment));
+        nftables::add(&table, &elements)
+            .map_err(|source| FirewallError::Add { table, source: Arc::new(source) })
     }
 
-    /// Takes a workload's ports back. Those that aren't published are fine.
-    pub(super) async fn withdraw(&self, attachment: &Attachment) -> Result<(), FirewallError> {
-        if attachment.ports.is_empty() {
-            return Ok(());
+    /// Forgets a workload, if it is known. In the calling thread's namespace.
+    pub(super) fn expel(&self, attachment: &Attachment) -> Result<(), FirewallError> {
+        let (table, elements) = (self.table(), elements_of(&self.bridge, attachment));
+        match nftables::remove(&table, &elements) {
+            // Somebody removed the whole table, and the workload's elements with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|source| FirewallError::Remove { table, source: Arc::new(source) }),
         }
-        // nft 1.0.6 has no `destroy`: adding first makes the deletion find what it deletes.
-        self.change(self.elements("add", attachment) + &self.elements("delete", attachment)).await
-    }
-
-    /// Makes the published ports exactly those of these workloads. No other change may be under way.
-    pub(super) async fn replace(&self, attachments: &[Attachment]) -> Result<(), FirewallError> {
-        let table = self.table();
-        let mut script = format!("flush map inet {table} tcp_ports\nflush map inet {table} udp_ports\n");
-        attachments.iter().for_each(|attachment| script += &self.elements("add", attachment));
-        self.change(script).await
     }
 
     /// Removes the table. One that doesn't exist is fine.
     pub(super) async fn remove(&self) -> Result<(), FirewallError> {
-        let _turn = self.turn.lock().await;
         let table = self.table();
         run(&format!("add table inet {table}\ndelete table inet {table}\n")).await
-    }
-
-    /// Makes a change that may be made twice without harm, together with all that wait at the same time.
-    async fn change(&self, script: String) -> Result<(), FirewallError> {
-        let (done, mut result) = oneshot::channel();
-        self.waiting().push(Change { script: script.clone(), done });
-        let _turn = self.turn.lock().await;
-        match result.try_recv() {
-            Ok(result) => return result,
-            // Whoever took it along was cancelled.
-            Err(oneshot::error::TryRecvError::Closed) => return run(&script).await,
-            Err(oneshot::error::TryRecvError::Empty) => {}
-        }
-        let changes = mem::take(&mut *self.waiting());
-        let all: String = changes.iter().map(|change| change.script.as_str()).collect();
-        let is_done = run(&all).await.is_ok();
-        for change in changes {
-            // One change that is refused must not take the others down with it.
-            let result = if is_done { Ok(()) } else { run(&change.script).await };
-            // Nobody waits any more for a change whose caller was cancelled.
-            let _ = change.done.send(result);
-        }
-        result.await.unwrap_or(Ok(()))
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Change>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> String {
         table_of(&self.bridge)
     }
 
-    fn elements(&self, verb: &str, attachment: &Attachment) -> String {
-        let line = |(map, port): (&str, &super::PublishedPort)| {
-            let (table, address) = (self.table(), attachment.address);
-            format!(
-                "{verb} element inet {table} {map} {{ {} : {address} . {} }}\n",
-                port.host, port.container
-            )
-        };
-        attachment.ports.iter().map(|port| line((map_of(port.protocol), port))).collect()
-    }
-
     fn rules(&self) -> String {
-        RULES
+        let gateway = self.subnet.gateway();
+        let (subnet6, gateway6) = match self.prefix {
+            Some(prefix) => (prefix.to_string(), prefix.address_of(gateway).to_string()),
+            None => (String::new(), String::new()),
+        };
+        let needs_prefix = |line: &&str| line.contains("$subnet6") || line.contains("$gateway6");
+        let lines = RULES.lines().filter(|line| self.prefix.is_some() || !needs_prefix(line));
+        let rules: String = lines.map(|line| format!("{line}\n")).collect();
+        rules
             .replace("$table", &self.table())
             .replace("$bridge", self.bridge.as_str())
+            .replace("$node", &NodeTag::of(&self.bridge).number().to_string())
+            .replace("$subnet6", &subnet6)
+            .replace("$gateway6", &gateway6)
             .replace("$subnet", &self.subnet.to_string())
+            .replace("$gateway", &gateway.to_string())
     }
 }
 
 /// A table's name can't be quoted: the prefix keeps a bridge named like a keyword of nft from being one.
 fn table_of(bridge: &BridgeName) -> String {
     format!("hypercore-{bridge}")
-}
-
-const fn map_of(protocol: PortProtocol) -> &'static str {
-    match protocol {
-        PortProtocol::Tcp => "tcp_ports",
-        PortProtocol::Udp => "udp_ports",
-    }
 }
 
 /// Other tables' chains that drop forwarded packets by default, as docker and ufw make them: an accepting rule here
@@ -221,4 +190,34 @@ async fn execute(arguments: &[&str], input: &str) -> Result<Vec<u8>, FirewallErr
 
 fn run_error(error: io::Error) -> FirewallError {
     FirewallError::Run(Arc::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_filled_in_and_a_node_without_ipv6_has_no_rules_that_need_its_prefix() {
+        let rules = |prefix: Option<&str>| {
+            let prefix = prefix.map(|prefix| prefix.parse().unwrap());
+            Firewall::new("br7".parse().unwrap(), "10.7.0.0/16".parse().unwrap(), prefix).rules()
+        };
+        let with = rules(Some("fd12:3456:789a:1::/64"));
+        assert!(
+            with.contains(
+                "ip6 saddr fd12:3456:789a:1::/64 ct status dnat snat ip6 to fd12:3456:789a:1::a07:1"
+            )
+        );
+        let without = rules(None);
+        assert!(!without.contains("ip6 saddr"));
+        for rules in [with, without] {
+            let words =
+                rules.lines().filter(|line| !line.trim().starts_with('#')).any(|line| line.contains('$'));
+            assert!(!words, "{rules}");
+            assert!(
+                rules.contains("table inet hypercore-br7 {")
+                    && rules.contains("ip saddr 10.7.0.0/16 masquerade")
+            );
+        }
+    }
 }

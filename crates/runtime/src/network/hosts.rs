@@ -1,14 +1,18 @@
 //! The three files that tell a workload about names: `resolv.conf`, `hosts` and `hostname`, bind-mounted over its own.
 //! It refuses to pass on a nameserver that a workload can't reach: 127.0.0.1 inside is the workload itself, and the
-//! host's own addresses are closed to workloads.
+//! host's own addresses are closed to workloads that were not allowed to reach the host.
 
 use std::{
     fs::{self, Permissions},
     io,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, UdpSocket},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
+
+use hypercore_model::Allowance;
+
+use super::attachment::Attachment;
 
 /// Where the host keeps its resolver configuration, and where systemd-resolved keeps the real nameservers when the
 /// former only names its own stub (systemd-resolved.service(8), "/etc/resolv.conf").
@@ -68,11 +72,11 @@ impl HostsFiles {
 pub fn write_hosts_files(
     directory: &Path,
     hostname: &str,
-    address: Ipv4Addr,
+    attachment: &Attachment,
 ) -> Result<HostsFiles, HostsError> {
     let files = HostsFiles::within(directory);
-    write(&files.resolv_conf, &host_resolv_conf()?)?;
-    write(&files.hosts, &hosts(hostname, address))?;
+    write(&files.resolv_conf, &host_resolv_conf(attachment)?)?;
+    write(&files.hosts, &hosts(hostname, attachment))?;
     write(&files.hostname, &format!("{hostname}\n"))?;
     Ok(files)
 }
@@ -84,12 +88,18 @@ fn write(path: &Path, text: &str) -> Result<(), HostsError> {
     fs::set_permissions(path, Permissions::from_mode(0o644)).map_err(wrap)
 }
 
-fn hosts(hostname: &str, address: Ipv4Addr) -> String {
-    format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{hostname}\n")
+fn hosts(hostname: &str, attachment: &Attachment) -> String {
+    let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let address6 = attachment.address6.map(IpAddr::V6);
+    for address in std::iter::once(IpAddr::V4(attachment.address)).chain(address6) {
+        text += &format!("{address}\t{hostname}\n");
+    }
+    text
 }
 
 /// The workload's resolver configuration, from the host's.
-fn host_resolv_conf() -> Result<String, HostsError> {
+fn host_resolv_conf(attachment: &Attachment) -> Result<String, HostsError> {
+    let is_reachable = |address| is_reachable(attachment, address);
     let own = resolv_conf_for_workload(&read_if_exists(RESOLV_CONF)?, is_reachable);
     if own.has_nameserver {
         return Ok(own.text);
@@ -106,11 +116,15 @@ fn read_if_exists(path: &str) -> Result<String, HostsError> {
     }
 }
 
-/// Whether a workload may reach a nameserver. The host's own addresses are closed to workloads, and binding is the
-/// shortest way to ask whether an address is one of them.
-fn is_reachable(address: Ipv4Addr) -> bool {
-    let is_hosts_own = || UdpSocket::bind((address, 0)).is_ok();
-    !address.is_loopback() && !address.is_unspecified() && !address.is_link_local() && !is_hosts_own()
+/// Whether a workload may reach a nameserver. Binding is the shortest way to ask whether an address is the host's own.
+fn is_reachable(attachment: &Attachment, address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let has_family = address.is_ipv4() || attachment.address6.is_some();
+    let is_open = || attachment.allow.contains(&Allowance::Host) || UdpSocket::bind((address, 0)).is_err();
+    has_family && !address.is_loopback() && !address.is_unspecified() && !is_link_local && is_open()
 }
 
 struct ResolvConf {
@@ -119,8 +133,8 @@ struct ResolvConf {
 }
 
 /// What of a `resolv.conf` holds inside a workload: `search`, `domain`, `options` and the nameservers it can reach
-/// (resolv.conf(5)). IPv6 nameservers are left out, because workloads have no IPv6.
-fn resolv_conf_for_workload(host: &str, is_reachable: impl Fn(Ipv4Addr) -> bool) -> ResolvConf {
+/// (resolv.conf(5)). A nameserver with a zone (`fe80::1%eth0`) is link-local, and so left out.
+fn resolv_conf_for_workload(host: &str, is_reachable: impl Fn(IpAddr) -> bool) -> ResolvConf {
     let mut kept = Vec::new();
     let mut dropped = Vec::new();
     let mut has_nameserver = false;
@@ -128,7 +142,7 @@ fn resolv_conf_for_workload(host: &str, is_reachable: impl Fn(Ipv4Addr) -> bool)
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("nameserver"), Some(server)) => match server.parse::<IpAddr>() {
-                Ok(IpAddr::V4(address)) if is_reachable(address) => {
+                Ok(address) if is_reachable(address) => {
                     has_nameserver = true;
                     kept.push(format!("nameserver {address}"));
                 }
@@ -155,13 +169,19 @@ fn resolv_conf_for_workload(host: &str, is_reachable: impl Fn(Ipv4Addr) -> bool)
 
 #[cfg(test)]
 mod tests {
+    use hypercore_model::WorkloadId;
+
     use super::*;
+
+    fn attachment() -> Attachment {
+        Attachment::example(WorkloadId::from_bytes([1; 16]))
+    }
 
     #[test]
     fn nameservers_that_a_workload_can_reach_are_kept_with_search_and_options() {
         let host = "# mine\nsearch a.example b.example\nnameserver 10.0.0.53\nnameserver 127.0.0.1\n\
                     nameserver ::1\nnameserver 1.1.1.1\noptions ndots:2\nsortlist 10.0.0.0\n";
-        let conf = resolv_conf_for_workload(host, is_reachable);
+        let conf = resolv_conf_for_workload(host, |address| is_reachable(&attachment(), address));
         assert!(conf.has_nameserver);
         assert_eq!(
             conf.text,
@@ -173,18 +193,24 @@ mod tests {
 
     #[test]
     fn a_host_with_nothing_but_a_stub_resolver_says_so() {
-        let conf = resolv_conf_for_workload("nameserver 127.0.0.53\noptions edns0\n", is_reachable);
+        let conf = resolv_conf_for_workload("nameserver 127.0.0.53\noptions edns0\n", |_| false);
         assert!(!conf.has_nameserver);
         assert!(conf.text.contains("# NO NAMESERVER"));
         assert!(conf.text.ends_with("options edns0\n"));
-        assert!(!resolv_conf_for_workload("", is_reachable).has_nameserver);
+        assert!(!resolv_conf_for_workload("", |_| true).has_nameserver);
     }
 
     #[test]
     fn the_hosts_own_addresses_and_link_local_ones_are_not_reachable() {
-        assert!(is_reachable(Ipv4Addr::new(192, 0, 2, 53)));
-        for address in ["127.0.0.1", "127.0.0.53", "0.0.0.0", "169.254.169.253"] {
-            assert!(!is_reachable(address.parse().unwrap()), "{address}");
+        let (attachment, with_ipv6) = (attachment(), "2001:db8::53".parse().unwrap());
+        assert!(is_reachable(&attachment, "192.0.2.53".parse().unwrap()));
+        for address in ["127.0.0.1", "127.0.0.53", "0.0.0.0", "169.254.169.253", "2001:db8::53"] {
+            assert!(!is_reachable(&attachment, address.parse().unwrap()), "{address}");
+        }
+        let attachment = Attachment { address6: Some(with_ipv6), ..attachment };
+        assert!(is_reachable(&attachment, IpAddr::V6(with_ipv6)));
+        for address in ["::1", "fe80::1", "::"] {
+            assert!(!is_reachable(&attachment, address.parse().unwrap()), "{address}");
         }
         let conf = resolv_conf_for_workload("nameserver 10.0.0.1\n", |_| false);
         assert!(conf.text.contains("can't reach them: 10.0.0.1\n"), "{}", conf.text);
@@ -195,12 +221,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("hosts"), "old and longer than what comes now".repeat(9)).unwrap();
         fs::set_permissions(directory.path().join("hosts"), Permissions::from_mode(0o600)).unwrap();
-        let files = write_hosts_files(directory.path(), "web", Ipv4Addr::new(172, 16, 0, 2)).unwrap();
+        let files = write_hosts_files(directory.path(), "web", &attachment()).unwrap();
         assert_eq!(files, HostsFiles::within(directory.path()));
         assert_eq!(fs::read_to_string(&files.hostname).unwrap(), "web\n");
         let hosts = fs::read_to_string(&files.hosts).unwrap();
         assert!(hosts.starts_with("127.0.0.1\tlocalhost\n"));
-        assert!(hosts.ends_with("172.16.0.2\tweb\n"));
+        assert!(hosts.ends_with("10.0.0.2\tweb\n"));
         for path in [files.resolv_conf, files.hosts, files.hostname] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o644);
         }

@@ -1,37 +1,24 @@
-//! The links of a node: its bridge, and one veth pair per workload. Each function is one netlink exchange or two.
-//! It refuses to touch an interface that isn't this node's: the bridge carries its owner in its alias.
+//! Interfaces, their addresses and routes: what the node's bridge and its workloads' links have in common. Each function
+//! is one netlink exchange. It refuses to know what an interface is for.
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
-    os::fd::AsRawFd,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use nix::libc::{EEXIST, ENODEV};
+use nix::libc::ENODEV;
 use rtnetlink::{
     AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_REPLACE},
     packet_route::{
         RouteNetlinkMessage,
-        address::AddressAttribute,
-        link::{
-            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-            InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
-        },
-        route::RouteAttribute,
+        address::AddressHeaderFlags,
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
+        route::{RouteAttribute, RouteMessage, RouteScope},
     },
 };
 
-use super::{
-    address::{BridgeName, WorkloadSubnet},
-    attachment::hardware_address,
-    netlink::{CREATE, Netlink},
-};
-
-/// Name of a workload's interface inside its namespace.
-const INSIDE: &str = "eth0";
-/// Longest interface alias the kernel keeps, in bytes (`IFALIASZ` without its NUL).
-const ALIAS_LEN_MAX: usize = 255;
+use super::{address::WorkloadSubnet, netlink::Netlink};
 
 /// Which change of a link failed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +47,14 @@ pub enum LinkError {
         /// Where the host has it.
         interface: String,
     },
+    /// Another node's bridge has a name that is the same to the firewall.
+    #[error("the name {name} can't be told from {other} by the firewall; choose another [runtime] bridge")]
+    Alike {
+        /// The name.
+        name: String,
+        /// The other node's.
+        other: String,
+    },
     /// An interface can't be made.
     #[error("can't create the interface {0}")]
     Create(String, #[source] io::Error),
@@ -69,8 +64,8 @@ pub enum LinkError {
     /// An address can't be given to an interface.
     #[error("can't give the interface {0} its address")]
     Address(String, #[source] io::Error),
-    /// The default route can't be set.
-    #[error("can't set the default route of {0}")]
+    /// A route can't be set.
+    #[error("can't set the route of {0}")]
     Route(String, #[source] io::Error),
     /// An interface can't be removed.
     #[error("can't remove the interface {0}")]
@@ -83,9 +78,10 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) controller: Option<u32>,
-    alias: Option<String>,
-    mtu: Option<u32>,
-    is_bridge: bool,
+    pub(super) alias: Option<String>,
+    pub(super) mtu: Option<u32>,
+    pub(super) group: u32,
+    pub(super) is_bridge: bool,
 }
 
 impl From<LinkMessage> for Link {
@@ -96,6 +92,7 @@ impl From<LinkMessage> for Link {
             controller: None,
             alias: None,
             mtu: None,
+            group: 0,
             is_bridge: false,
         };
         for attribute in message.attributes {
@@ -103,6 +100,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Controller(index) => link.controller = Some(index),
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Mtu(mtu) => link.mtu = Some(mtu),
                 LinkAttribute::LinkInfo(infos) => {
                     link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
@@ -130,184 +128,6 @@ fn link_of(answer: RouteNetlinkMessage) -> Option<Link> {
     }
 }
 
-/// Makes the bridge with the gateway's address, or takes over the one that this owner left. Returns its index.
-pub(super) fn ensure_bridge(
-    netlink: &mut Netlink,
-    name: &BridgeName,
-    subnet: WorkloadSubnet,
-    owner: &str,
-) -> Result<u32, LinkError> {
-    let alias: String = owner.chars().take(ALIAS_LEN_MAX / 4).collect();
-    let links = list(netlink)?;
-    let existing = links.iter().find(|link| link.name == name.as_str());
-    if let Some(link) = existing.filter(|link| !link.is_bridge || link.alias.as_ref() != Some(&alias)) {
-        let owner = link.alias.clone().unwrap_or_else(|| "somebody else".to_owned());
-        return Err(LinkError::Taken { name: name.to_string(), owner });
-    }
-    refuse_taken_subnet(netlink, &links, name, subnet)?;
-    if existing.is_none() {
-        let mtu = uplink_mtu(netlink, &links)?;
-        create_bridge(netlink, name, subnet, mtu)?;
-    }
-    let link = LinkUnspec::new_with_name(name.as_str()).alias(alias).up().build();
-    set(netlink, name.as_str(), link)?;
-    let index = index_of(netlink, name.as_str())?;
-    add_address(netlink, name.as_str(), index, subnet.gateway(), subnet.prefix_len())?;
-    Ok(index)
-}
-
-fn create_bridge(
-    netlink: &mut Netlink,
-    name: &BridgeName,
-    subnet: WorkloadSubnet,
-    mtu: u32,
-) -> Result<(), LinkError> {
-    let mut bridge = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Bridge)
-        .name(name.as_str())
-        .mtu(mtu)
-        // Set, not inherited: otherwise the bridge's address changes with its ports, and connections stall.
-        .address(hardware_address(subnet.gateway()).to_vec());
-    // Every packet to a multicast group goes to every workload anyway; snooping would only cost timers.
-    bridge = bridge.set_info_data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]));
-    netlink
-        .change(RouteNetlinkMessage::NewLink(bridge.build()), CREATE)
-        .map_err(|source| LinkError::Create(name.to_string(), source))
-}
-
-/// Two interfaces with overlapping subnets would make the host answer to only one of them.
-fn refuse_taken_subnet(
-    netlink: &mut Netlink,
-    links: &[Link],
-    bridge: &BridgeName,
-    subnet: WorkloadSubnet,
-) -> Result<(), LinkError> {
-    let all = AddressMessageBuilder::<Ipv4Addr>::new().build();
-    let answers = netlink
-        .dump(RouteNetlinkMessage::GetAddress(all))
-        .map_err(|source| LinkError::List("addresses", source))?;
-    for answer in answers {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
-        let link = links.iter().find(|link| link.index == message.header.index);
-        let interface = link.map_or("", |link| &link.name);
-        let is_foreign = interface != bridge.as_str();
-        for attribute in message.attributes {
-            if let AddressAttribute::Local(IpAddr::V4(address)) = attribute
-                && is_foreign
-                && overlaps(subnet, address, message.header.prefix_len)
-            {
-                return Err(LinkError::SubnetTaken { subnet, address, interface: interface.to_owned() });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn overlaps(subnet: WorkloadSubnet, address: Ipv4Addr, prefix_len: u8) -> bool {
-    let shared = u32::from(prefix_len.min(subnet.prefix_len()));
-    let mask = u32::MAX.checked_shl(32 - shared).unwrap_or(0);
-    address.to_bits() & mask == subnet.gateway().to_bits() & mask
-}
-
-/// The MTU of the interface that the default route leaves by, so that workloads never send what it can't carry;
-/// Ethernet's 1,500 without one.
-fn uplink_mtu(netlink: &mut Netlink, links: &[Link]) -> Result<u32, LinkError> {
-    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes = netlink
-        .dump(RouteNetlinkMessage::GetRoute(all))
-        .map_err(|source| LinkError::List("routes", source))?;
-    let uplink = routes.iter().find_map(|answer| {
-        let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
-        let is_default = route.header.destination_prefix_length == 0;
-        route.attributes.iter().filter(|_| is_default).find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        })
-    });
-    let link = uplink.and_then(|index| links.iter().find(|link| link.index == index));
-    Ok(link.and_then(|link| link.mtu).unwrap_or(1500))
-}
-
-/// A veth pair to make: one end on the bridge, the other one `eth0` inside a namespace.
-#[derive(Debug)]
-pub(super) struct VethPair<'a> {
-    pub(super) name: &'a str,
-    pub(super) bridge_index: u32,
-    pub(super) mtu: u32,
-    pub(super) address: Ipv4Addr,
-}
-
-/// Makes a veth pair whose peer is born inside `namespace`. Only the bridge's end is up: the kernel refuses to bring
-/// the peer up before the pair is complete.
-pub(super) fn create_veth(
-    netlink: &mut Netlink,
-    pair: &VethPair<'_>,
-    namespace: &impl AsRawFd,
-) -> Result<(), LinkError> {
-    let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(INSIDE)
-        .mtu(pair.mtu)
-        .address(hardware_address(pair.address).to_vec())
-        .setns_by_fd(namespace.as_raw_fd())
-        .build();
-    let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
-        .name(pair.name)
-        .mtu(pair.mtu)
-        .controller(pair.bridge_index)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .up();
-    let create = |netlink: &mut Netlink, message: LinkMessage| {
-        netlink.change(RouteNetlinkMessage::NewLink(message), CREATE)
-    };
-    let message = message.build();
-    match create(netlink, message.clone()) {
-        Err(error) if error.raw_os_error() == Some(EEXIST) => {
-            // What a crash left: the name is this workload's alone.
-            remove(netlink, pair.name)?;
-            create(netlink, message)
-        }
-        other => other,
-    }
-    .map_err(|source| LinkError::Create(pair.name.to_owned(), source))?;
-    configure_port(netlink, pair.name)
-}
-
-/// What only an existing bridge port can be told.
-fn configure_port(netlink: &mut Netlink, name: &str) -> Result<(), LinkError> {
-    // A bridge port needs no address of its own, and IPv6 would give it one.
-    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    // A workload that connects to its own published port: where br_netfilter is loaded, such a packet has to leave
-    // by the port it came from.
-    let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
-    let link = LinkUnspec::new_with_name(name)
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
-        .set_port_kind(InfoPortKind::Bridge)
-        .set_port_data(hairpin)
-        .build();
-    set(netlink, name, link)
-}
-
-/// Configures the inside of a namespace: loopback up, `eth0` with its address, the default route by the bridge.
-pub(super) fn configure_inside(
-    netlink: &mut Netlink,
-    address: Ipv4Addr,
-    subnet: WorkloadSubnet,
-) -> Result<(), LinkError> {
-    set(netlink, "lo", LinkUnspec::new_with_name("lo").up().build())?;
-    let index = index_of(netlink, INSIDE)?;
-    add_address(netlink, INSIDE, index, address, subnet.prefix_len())?;
-    set(netlink, INSIDE, LinkUnspec::new_with_index(index).up().build())?;
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(subnet.gateway()).build();
-    netlink
-        .change(RouteNetlinkMessage::NewRoute(route), CREATE)
-        .map_err(|source| LinkError::Route(INSIDE.to_owned(), source))
-}
-
-/// Puts an existing veth back on the bridge.
-pub(super) fn enslave(netlink: &mut Netlink, name: &str, bridge_index: u32) -> Result<(), LinkError> {
-    set(netlink, name, LinkUnspec::new_with_name(name).controller(bridge_index).up().build())?;
-    configure_port(netlink, name)
-}
-
 /// Removes an interface (and a veth's peer with it). One that doesn't exist is fine.
 pub(super) fn remove(netlink: &mut Netlink, name: &str) -> Result<(), LinkError> {
     let link = LinkUnspec::new_with_name(name).build();
@@ -317,53 +137,78 @@ pub(super) fn remove(netlink: &mut Netlink, name: &str) -> Result<(), LinkError>
     }
 }
 
-/// The MTU of an interface.
-pub(super) fn mtu_of(netlink: &mut Netlink, name: &str) -> Result<u32, LinkError> {
-    Ok(get(netlink, name)?.mtu.unwrap_or(1500))
-}
-
-fn index_of(netlink: &mut Netlink, name: &str) -> Result<u32, LinkError> {
-    Ok(get(netlink, name)?.index)
-}
-
-fn get(netlink: &mut Netlink, name: &str) -> Result<Link, LinkError> {
+/// One interface by its name.
+pub(super) fn get(netlink: &mut Netlink, name: &str) -> Result<Link, LinkError> {
     let wrap = |source| LinkError::Configure(name.to_owned(), source);
     let request = RouteNetlinkMessage::GetLink(LinkUnspec::new_with_name(name).build());
     let missing = || wrap(io::Error::from_raw_os_error(ENODEV));
     netlink.get(request).map_err(wrap).and_then(|answer| link_of(answer).ok_or_else(missing))
 }
 
-fn set(netlink: &mut Netlink, name: &str, message: LinkMessage) -> Result<(), LinkError> {
+/// Changes an interface.
+pub(super) fn set(netlink: &mut Netlink, name: &str, message: LinkMessage) -> Result<(), LinkError> {
     netlink
         .change(RouteNetlinkMessage::NewLink(message), 0)
         .map_err(|source| LinkError::Configure(name.to_owned(), source))
 }
 
-fn add_address(
+/// Gives an interface an address, to be used at once: nobody else can have it, so nobody is asked (RFC 4862, 5.4).
+pub(super) fn add_address(
     netlink: &mut Netlink,
     name: &str,
     index: u32,
-    address: Ipv4Addr,
+    address: IpAddr,
     prefix_len: u8,
 ) -> Result<(), LinkError> {
-    let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix_len).build();
+    let mut message = match address {
+        IpAddr::V4(address) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix_len).build()
+        }
+        IpAddr::V6(address) => {
+            AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(address, prefix_len).build()
+        }
+    };
+    if address.is_ipv6() {
+        message.header.flags |= AddressHeaderFlags::Nodad;
+    }
     netlink
         .change(RouteNetlinkMessage::NewAddress(message), NLM_F_REPLACE | NLM_F_CREATE)
         .map_err(|source| LinkError::Address(name.to_owned(), source))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Leads packets to `destination` out by an interface; the host's own come from `source`.
+pub(super) fn route_to(
+    netlink: &mut Netlink,
+    name: &str,
+    index: u32,
+    destination: IpAddr,
+    source: IpAddr,
+) -> Result<(), LinkError> {
+    let mut route = empty_route(destination);
+    route.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+    route.header.scope = RouteScope::Link;
+    route.attributes.push(RouteAttribute::Destination(destination.into()));
+    route.attributes.push(RouteAttribute::PrefSource(source.into()));
+    route.attributes.push(RouteAttribute::Oif(index));
+    add_route(netlink, name, route)
+}
 
-    #[test]
-    fn subnets_overlap_when_either_contains_the_other() {
-        let subnet: WorkloadSubnet = "172.16.0.0/16".parse().unwrap();
-        assert!(overlaps(subnet, Ipv4Addr::new(172, 16, 9, 9), 24));
-        assert!(overlaps(subnet, Ipv4Addr::new(172, 20, 0, 1), 12));
-        assert!(overlaps(subnet, Ipv4Addr::new(172, 16, 0, 1), 32));
-        assert!(!overlaps(subnet, Ipv4Addr::new(172, 17, 0, 1), 16));
-        assert!(!overlaps(subnet, Ipv4Addr::new(10, 0, 0, 1), 8));
-        assert!(!overlaps(subnet, Ipv4Addr::new(127, 0, 0, 1), 8));
+/// Leads everything by a gateway.
+pub(super) fn route_by(netlink: &mut Netlink, name: &str, gateway: IpAddr) -> Result<(), LinkError> {
+    let mut route = empty_route(gateway);
+    route.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    add_route(netlink, name, route)
+}
+
+fn empty_route(of_family: IpAddr) -> RouteMessage {
+    match of_family {
+        IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().build(),
+        IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new().build(),
     }
+}
+
+fn add_route(netlink: &mut Netlink, name: &str, route: RouteMessage) -> Result<(), LinkError> {
+    netlink
+        .change(RouteNetlinkMessage::NewRoute(route), NLM_F_REPLACE | NLM_F_CREATE)
+        .map_err(|source| LinkError::Route(name.to_owned(), source))
 }

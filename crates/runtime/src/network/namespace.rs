@@ -10,7 +10,7 @@ use std::{
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, statfs},
 };
 use tokio::sync::oneshot;
@@ -18,15 +18,22 @@ use tokio::sync::oneshot;
 /// The calling thread's own network namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// Settings of a fresh namespace, as docker's users know them: no IPv6 on what comes in later, any port and ping
-/// without privileges, and no routes learnt from ICMP redirects.
-const SETTINGS: [(&str, &str); 5] = [
-    ("net/ipv6/conf/default/disable_ipv6", "1"),
+/// Settings of a fresh namespace, as docker's users know them: any port and ping without privileges, and no routes
+/// learnt from ICMP redirects.
+const SETTINGS: [(&str, &str); 4] = [
     ("net/ipv4/ip_unprivileged_port_start", "0"),
     ("net/ipv4/ping_group_range", "0 2147483647"),
     ("net/ipv4/conf/all/accept_redirects", "0"),
     ("net/ipv4/conf/default/accept_redirects", "0"),
 ];
+
+/// With IPv6, links that come in later get no address but the one they are given (1 is `IN6_ADDR_GEN_MODE_NONE`), and
+/// learn nothing from routers.
+const SETTINGS_WITH_IPV6: [(&str, &str); 2] =
+    [("net/ipv6/conf/default/addr_gen_mode", "1"), ("net/ipv6/conf/default/accept_ra", "0")];
+
+/// Without, they have none at all.
+const SETTINGS_WITHOUT_IPV6: [(&str, &str); 1] = [("net/ipv6/conf/default/disable_ipv6", "1")];
 
 /// Which step of making or removing a namespace failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +47,8 @@ pub enum NamespaceError {
     /// The kernel refuses a new namespace.
     #[error("can't make a network namespace")]
     Unshare(#[source] io::Error),
-    /// The file to mount on can't be made.
-    #[error("can't make {path}")]
+    /// The file of the namespace can't be made or opened.
+    #[error("can't make or open {path}")]
     File {
         /// Which file.
         path: PathBuf,
@@ -53,6 +60,15 @@ pub enum NamespaceError {
     #[error("can't mount the network namespace on {path}")]
     Mount {
         /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An existing namespace can't be entered.
+    #[error("can't enter the network namespace {path}")]
+    Enter {
+        /// Its file.
         path: PathBuf,
         /// Why.
         #[source]
@@ -96,17 +112,25 @@ where
 
 /// Moves the calling thread into a new namespace and keeps that alive as the file `path`, replacing what a crash left
 /// there. Call it only within [`on_own_thread`]. Returns the namespace.
-pub(super) fn enter_new(path: &Path) -> Result<File, NamespaceError> {
+pub(super) fn enter_new(path: &Path, has_ipv6: bool) -> Result<File, NamespaceError> {
     remove(path)?;
     let file_error = |source| NamespaceError::File { path: path.to_owned(), source };
     File::create_new(path).map_err(file_error)?;
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NamespaceError::Unshare(errno.into()))?;
     mount(Some(OWN), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(|errno| NamespaceError::Mount { path: path.to_owned(), source: errno.into() })?;
-    for (setting, value) in SETTINGS {
+    let of_ipv6: &[(&str, &str)] = if has_ipv6 { &SETTINGS_WITH_IPV6 } else { &SETTINGS_WITHOUT_IPV6 };
+    for (setting, value) in SETTINGS.iter().chain(of_ipv6) {
         set(setting, value)?;
     }
     File::open(path).map_err(file_error)
+}
+
+/// Moves the calling thread into an existing namespace. Call it only within [`on_own_thread`].
+pub(super) fn enter(path: &Path) -> Result<(), NamespaceError> {
+    let file = File::open(path).map_err(|source| NamespaceError::File { path: path.to_owned(), source })?;
+    setns(file, CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| NamespaceError::Enter { path: path.to_owned(), source: errno.into() })
 }
 
 /// Whether a namespace is mounted on the file.

@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     fmt, fs, io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6},
     num::NonZeroU16,
     os::fd::{AsRawFd as _, OwnedFd},
 };
@@ -13,8 +13,9 @@ use hypercore_model::{PortProtocol, WorkloadId};
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket,
-        sockopt::ReuseAddr,
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, getsockname,
+        setsockopt, socket,
+        sockopt::{Ipv6V6Only, ReuseAddr},
     },
 };
 
@@ -51,29 +52,55 @@ pub(super) struct HeldPort {
     _socket: OwnedFd,
 }
 
-/// Takes a port on all of the host's IPv4 addresses; `None` takes a free one of the ephemeral range.
+/// Which of the host's addresses a port is taken at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// All of IPv4.
+    V4,
+    /// All of IPv4 and of IPv6.
+    Both,
+}
+
+/// Takes a port on all of the host's addresses; `None` takes a free one of the ephemeral range.
 /// `EADDRINUSE` means that somebody listens on it, on any address.
-pub(super) fn hold(port: Option<NonZeroU16>, protocol: PortProtocol) -> io::Result<HeldPort> {
+pub(super) fn hold(family: Family, port: Option<NonZeroU16>, protocol: PortProtocol) -> io::Result<HeldPort> {
     let kind = match protocol {
         PortProtocol::Tcp => SockType::Stream,
         PortProtocol::Udp => SockType::Datagram,
     };
-    let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let number = port.map_or(0, NonZeroU16::get);
+    let (domain, address) = match family {
+        Family::V4 => {
+            let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number);
+            (AddressFamily::Inet, SockaddrStorage::from(any))
+        }
+        Family::Both => {
+            let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, number, 0, 0);
+            (AddressFamily::Inet6, SockaddrStorage::from(any))
+        }
+    };
+    let socket = socket(domain, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if family == Family::Both {
+        setsockopt(&socket, Ipv6V6Only, &false)?;
+    }
     // For TCP, old connections in TIME_WAIT must not count as holders; listeners still do. It is taken back after the
     // bind, so that a listener which comes later doesn't get to share the port (socket(7), SO_REUSEADDR).
     let is_tcp = protocol == PortProtocol::Tcp;
     if is_tcp {
         setsockopt(&socket, ReuseAddr, &true)?;
     }
-    let any = Ipv4Addr::UNSPECIFIED.octets();
-    let number = port.map_or(0, NonZeroU16::get);
-    bind(socket.as_raw_fd(), &SockaddrIn::new(any[0], any[1], any[2], any[3], number))?;
+    bind(socket.as_raw_fd(), &address)?;
     if is_tcp {
         setsockopt(&socket, ReuseAddr, &false)?;
     }
-    let bound: SockaddrIn = getsockname(socket.as_raw_fd())?;
-    let number = NonZeroU16::new(bound.port()).ok_or(Errno::EADDRNOTAVAIL)?;
+    let number = NonZeroU16::new(bound_port(&socket)?).ok_or(Errno::EADDRNOTAVAIL)?;
     Ok(HeldPort { number, _socket: socket })
+}
+
+fn bound_port(socket: &OwnedFd) -> io::Result<u16> {
+    let bound: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let port = bound.as_sockaddr_in().map(SockaddrIn::port);
+    Ok(port.or_else(|| bound.as_sockaddr_in6().map(SockaddrIn6::port)).unwrap_or_default())
 }
 
 /// The process that has a port bound, if it can be found out.
@@ -133,16 +160,20 @@ mod tests {
 
     #[test]
     fn a_held_port_can_be_taken_by_nobody_else() {
-        for protocol in [PortProtocol::Tcp, PortProtocol::Udp] {
-            let held = hold(None, protocol).unwrap();
-            let again = hold(Some(held.number), protocol).unwrap_err();
+        let cases = [(Family::V4, "127.0.0.1"), (Family::Both, "127.0.0.1"), (Family::Both, "::1")];
+        for (protocol, (family, address)) in cases
+            .into_iter()
+            .flat_map(|case| [PortProtocol::Tcp, PortProtocol::Udp].map(|protocol| (protocol, case)))
+        {
+            let held = hold(family, None, protocol).unwrap();
+            let again = hold(family, Some(held.number), protocol).unwrap_err();
             assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
-            let address = ("127.0.0.1", held.number.get());
+            let address = (address, held.number.get());
             let taken = match protocol {
                 PortProtocol::Tcp => TcpListener::bind(address).map(drop),
                 PortProtocol::Udp => UdpSocket::bind(address).map(drop),
             };
-            assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse, "{protocol:?}");
+            assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse, "{protocol:?} {address:?}");
         }
     }
 
@@ -150,7 +181,7 @@ mod tests {
     fn a_listener_on_one_address_holds_the_port_and_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = port_of(listener.local_addr());
-        let error = hold(Some(port), PortProtocol::Tcp).unwrap_err();
+        let error = hold(Family::Both, Some(port), PortProtocol::Tcp).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let holder = holder_of(port, PortProtocol::Tcp);
         assert!(matches!(holder, PortHolder::Process { pid, .. } if pid == std::process::id()), "{holder}");
@@ -160,7 +191,7 @@ mod tests {
     fn a_udp_socket_holds_its_port_and_is_named() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = port_of(socket.local_addr());
-        assert!(hold(Some(port), PortProtocol::Udp).is_err());
+        assert!(hold(Family::Both, Some(port), PortProtocol::Udp).is_err());
         let holder = holder_of(port, PortProtocol::Udp);
         assert!(matches!(holder, PortHolder::Process { pid, .. } if pid == std::process::id()), "{holder}");
     }

@@ -1,5 +1,5 @@
-//! Finding and removing what crashes left: veth pairs on the node's bridge, namespaces in its directory, published
-//! ports in its table. It refuses to look at anything that isn't this node's by name.
+//! Finding and removing what crashes left: links of the node's groups, namespaces in its directory, elements of its
+//! table. It refuses to look at anything that isn't this node's by name.
 
 use std::{
     collections::BTreeSet,
@@ -10,8 +10,9 @@ use std::{
 use hypercore_model::WorkloadId;
 
 use super::{
-    DetachError, FirewallError, LinkError, NamespaceError, Network,
+    BridgeName, DetachError, FirewallError, LinkError, NamespaceError, Network,
     attachment::{VETH_PREFIX, netns_path, veth_name},
+    group::NodeTag,
     link,
     namespace::{self, on_own_thread},
     netlink::Netlink,
@@ -49,14 +50,15 @@ pub enum SweepError {
     /// A leftover namespace can't be removed.
     #[error("can't sweep namespaces")]
     Namespace(#[from] NamespaceError),
-    /// The published ports can't be set right.
-    #[error("can't sweep published ports")]
+    /// The firewall can't be set right.
+    #[error("can't sweep the firewall")]
     Firewall(#[from] FirewallError),
 }
 
 impl Network {
-    /// Detaches every workload that is not among those to keep, and removes every link, namespace and published port
-    /// of this node that belongs to no attachment and to none of them. It waits until no workload is being worked on
+    /// Detaches every workload that is not among those to keep, and those whose attaching or detaching was given up half
+    /// way, whose addresses and ports stay reserved until then. Removes every link and namespace of this node that
+    /// belongs to no attachment and to none to keep, and makes the firewall anew, should somebody have changed it. It waits until no workload is being worked on
     /// and asks `keep` only then, so that one that was attached meanwhile is known to the answer.
     ///
     /// # Errors
@@ -68,7 +70,8 @@ impl Network {
         let _alone = self.sweeping.write().await;
         let keep = keep();
         let mut swept = Swept::default();
-        let surplus: Vec<_> = self.registry().ids().into_iter().filter(|id| !keep.contains(id)).collect();
+        let mut surplus = BTreeSet::from_iter(self.registry().incomplete());
+        surplus.extend(self.registry().ids().into_iter().filter(|id| !keep.contains(id)));
         for id in surplus {
             self.take_down(id, None).await.map_err(|source| SweepError::Detach(id, source))?;
             swept.workloads.insert(id);
@@ -77,23 +80,23 @@ impl Network {
         known.extend(self.registry().ids());
         let links = known.iter().map(|id| veth_name(&self.config.bridge, *id)).collect();
         let files = known.iter().map(|id| netns_path(&self.config.netns_directory, *id)).collect();
-        let (bridge_index, directory) = (self.bridge_index, self.config.netns_directory.clone());
+        let (bridge, directory) = (self.config.bridge.clone(), self.config.netns_directory.clone());
         (swept.links, swept.namespaces) = on_own_thread(move || -> Result<_, SweepError> {
-            Ok((sweep_links(bridge_index, &links)?, sweep_namespaces(&directory, &files)?))
+            Ok((sweep_links(&bridge, &links)?, sweep_namespaces(&directory, &files)?))
         })
         .await?;
         let attachments = self.registry().attachments();
-        self.firewall.replace(&attachments).await?;
+        self.firewall.install(&attachments).await?;
         Ok(swept)
     }
 }
 
-fn sweep_links(bridge_index: u32, known: &BTreeSet<String>) -> Result<Vec<String>, LinkError> {
+fn sweep_links(bridge: &BridgeName, known: &BTreeSet<String>) -> Result<Vec<String>, LinkError> {
+    let tag = NodeTag::of(bridge);
     let mut netlink = Netlink::open().map_err(LinkError::Socket)?;
     let mut removed = Vec::new();
     for link in link::list(&mut netlink)? {
-        let is_ours = link.controller == Some(bridge_index) && link.name.starts_with(VETH_PREFIX);
-        if is_ours && !known.contains(&link.name) {
+        if tag.owns(link.group) && link.name.starts_with(VETH_PREFIX) && !known.contains(&link.name) {
             link::remove(&mut netlink, &link.name)?;
             removed.push(link.name);
         }

@@ -7,13 +7,14 @@ use hypercore_model::WorkloadId;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{
-    address::WorkloadSubnet,
     attachment::Attachment,
     error::{AttachError, DetachError},
-    link::{self, LinkError, VethPair},
+    firewall::Firewall,
+    link::{self, LinkError},
     namespace,
     netlink::Netlink,
     registry::{Outcome, Registry},
+    veth::Veth,
 };
 
 /// Shared by the caller and its thread. When the last of them lets go, the registry learns the outcome: given up,
@@ -44,30 +45,31 @@ impl Drop for Work {
 /// Everything the thread that connects or disconnects a workload needs to know.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) veth: String,
-    pub(super) bridge_index: u32,
-    pub(super) mtu: u32,
-    pub(super) subnet: WorkloadSubnet,
+    pub(super) veth: Veth,
+    pub(super) firewall: Arc<Firewall>,
     pub(super) attachment: Attachment,
 }
 
 impl Plan {
-    /// Makes namespace, veth pair, address and route. Leaves the calling thread inside the namespace.
+    /// Makes namespace, link, addresses and routes, and tells the firewall. Leaves the calling thread inside the
+    /// namespace.
     pub(super) fn connect(&self) -> Result<(), AttachError> {
+        // Before the link is: packets must not meet a firewall that doesn't know whose they are.
+        self.firewall.admit(&self.attachment)?;
         // Opened before the thread leaves the host's namespace, so it keeps talking to that one.
         let mut host = Netlink::open().map_err(LinkError::Socket)?;
-        let netns = namespace::enter_new(&self.attachment.netns)?;
+        let netns = namespace::enter_new(&self.attachment.netns, self.attachment.address6.is_some())?;
         let mut inside = Netlink::open().map_err(LinkError::Socket)?;
-        let (name, address) = (self.veth.as_str(), self.attachment.address);
-        let pair = VethPair { name, bridge_index: self.bridge_index, mtu: self.mtu, address };
-        link::create_veth(&mut host, &pair, &netns)?;
-        Ok(link::configure_inside(&mut inside, address, self.subnet)?)
+        self.veth.create(&mut host, &netns)?;
+        Ok(self.veth.configure_inside(&mut inside)?)
     }
 
-    /// Removes the veth pair and the namespace, whatever of them exists.
+    /// Takes firewall's elements, link and namespace away, whatever of them exists.
     pub(super) fn disconnect(&self) -> Result<(), DetachError> {
         let mut host = Netlink::open().map_err(LinkError::Socket)?;
-        link::remove(&mut host, &self.veth)?;
+        link::remove(&mut host, self.veth.name())?;
+        // After the link: nobody else gets the address or the ports before this has succeeded.
+        self.firewall.expel(&self.attachment)?;
         Ok(namespace::remove(&self.attachment.netns)?)
     }
 }

@@ -8,3 +8,4 @@ mod lab;
 mod lifecycle;
 mod ports;
 mod recovery;
+mod tenants;

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -12,8 +12,8 @@ use std::{
 };
 
 use hypercore_fixtures::{skip_without_root, wait_until};
-use hypercore_model::{PortMapping, WorkloadId};
-use hypercore_runtime::network::{Attachment, Network, NetworkConfig, OpenError};
+use hypercore_model::{Allowance, PortMapping, WorkloadId};
+use hypercore_runtime::network::{Attachment, AttachmentRequest, Network, NetworkConfig, OpenError};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
@@ -22,8 +22,11 @@ use nix::{
 /// The host's address on its uplink, and that of the machine on the other side.
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-/// The bridge's address.
+pub(crate) const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub(crate) const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+/// The bridge's addresses.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd12, 0x3456, 0x789a, 1, 0, 0, 0x0a4d, 1);
 pub(crate) const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// The uplink's MTU: not the default, so that inheriting it shows.
 pub(crate) const MTU: u32 = 1400;
@@ -76,11 +79,13 @@ impl Lab {
             done.send(()).unwrap();
         });
         ip(&format!("addr add {HOST}/24 dev uplink"));
+        ip(&format!("addr add {HOST6}/64 dev uplink nodad"));
         ip("link set uplink up");
         ip(&format!("route add default via {OUTSIDE}"));
         within(&outside, || {
             ip("link set lo up");
             ip(&format!("addr add {OUTSIDE}/24 dev eth0"));
+            ip(&format!("addr add {OUTSIDE6}/64 dev eth0 nodad"));
             ip("link set eth0 up");
         });
         Self { directory: directory.to_owned(), outside }
@@ -91,6 +96,7 @@ impl Lab {
         NetworkConfig {
             bridge: BRIDGE.parse().unwrap(),
             subnet: "10.77.0.0/24".parse().unwrap(),
+            prefix: Some("fd12:3456:789a:1::/64".parse().unwrap()),
             netns_directory: self.directory.join("netns"),
         }
     }
@@ -154,7 +160,8 @@ pub(crate) fn everything(lab: &Lab) -> String {
     let files: Vec<_> = fs::read_dir(lab.directory.join("netns"))
         .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
         .unwrap_or_default();
-    format!("{names:?}\n{rules}\n{mounts:?}\n{files:?}")
+    let routes = run("ip", "route") + &run("ip", "-6 route");
+    format!("{names:?}\n{routes}\n{rules}\n{mounts:?}\n{files:?}")
 }
 
 pub(crate) fn id(byte: u8) -> WorkloadId {
@@ -165,9 +172,29 @@ pub(crate) fn port(text: &str) -> PortMapping {
     text.parse().unwrap()
 }
 
+/// What a workload asks for that has these ports and nothing else.
+pub(crate) fn publish(ports: &[PortMapping]) -> AttachmentRequest {
+    AttachmentRequest { ports: ports.to_vec(), ..AttachmentRequest::default() }
+}
+
+/// What a workload of this tenant asks for.
+pub(crate) fn of_tenant(tenant: &str) -> AttachmentRequest {
+    AttachmentRequest { tenant: tenant.parse().unwrap(), ..AttachmentRequest::default() }
+}
+
+/// What a workload asks for that was allowed to reach more.
+pub(crate) fn allowed(allowance: Allowance) -> AttachmentRequest {
+    AttachmentRequest { allow: [allowance].into(), ..of_tenant("allowed") }
+}
+
+/// A workload's addresses of both families.
+pub(crate) fn addresses(attachment: &Attachment) -> [IpAddr; 2] {
+    [attachment.address.into(), attachment.address6.unwrap().into()]
+}
+
 /// Connects to a listener by `address` from where the calling thread is.
-pub(crate) fn connect(address: Ipv4Addr, port: u16, patience: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from((address, port)), patience)?;
+pub(crate) fn connect(address: impl Into<IpAddr>, port: u16, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(address.into(), port), patience)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -175,19 +202,18 @@ pub(crate) fn connect(address: Ipv4Addr, port: u16, patience: Duration) -> io::R
 
 /// A listener on every address of where the calling thread is.
 pub(crate) fn listen(port: u16) -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
     listener.set_nonblocking(true).unwrap();
     listener
 }
 
 /// Accepts what `client` connected to, passes a word each way, and returns the client's address as the listener saw it.
-pub(crate) fn talk(client: &mut TcpStream, listener: &TcpListener) -> (TcpStream, Ipv4Addr) {
+pub(crate) fn talk(client: &mut TcpStream, listener: &TcpListener) -> (TcpStream, IpAddr) {
     let (mut server, peer) = wait_until(PATIENCE, || listener.accept().ok()).expect("the connection arrives");
     server.set_nonblocking(false).unwrap();
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     exchange(client, &mut server);
-    let IpAddr::V4(peer) = peer.ip() else { panic!("an IPv6 peer") };
-    (server, peer)
+    (server, peer.ip().to_canonical())
 }
 
 /// Passes a word each way on an established connection.
@@ -204,8 +230,11 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream) {
 }
 
 /// Asks a UDP server by `address` from where the calling thread is, and answers as that server.
-pub(crate) fn ask(address: Ipv4Addr, port: u16, server: &UdpSocket) -> io::Result<()> {
-    let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+pub(crate) fn ask(address: impl Into<IpAddr>, port: u16, server: &UdpSocket) -> io::Result<()> {
+    let address = address.into();
+    let any =
+        if address.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let client = UdpSocket::bind((any, 0))?;
     client.set_read_timeout(Some(PATIENCE))?;
     client.connect((address, port))?;
     client.send(b"ask")?;

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use hypercore_runtime::network::{AttachError, CloseError, LinkError, Network, OpenError};
 
 use super::lab::{
-    LOCALHOST, PATIENCE, connect, everything, id, inside, ip, listen, on_a_machine, port, run, talk,
+    LOCALHOST, PATIENCE, connect, everything, id, inside, ip, listen, on_a_machine, port, publish, run, talk,
 };
 
 #[test]
@@ -14,8 +14,8 @@ fn closing_leaves_the_machine_as_it_was() {
     on_a_machine("closing_leaves_the_machine_as_it_was", async |lab| {
         let before = everything(lab);
         let network = lab.open(vec![]).await.unwrap();
-        network.attach(id(1), &[port("8080:80"), port("53/udp")]).await.unwrap();
-        network.attach(id(2), &[]).await.unwrap();
+        network.attach(id(1), &publish(&[port("8080:80"), port("53/udp")])).await.unwrap();
+        network.attach(id(2), &publish(&[])).await.unwrap();
         assert!(matches!(network.close().await, Err(CloseError::InUse(ids)) if ids == [id(1), id(2)]));
         network.detach(id(1)).await.unwrap();
         network.detach(id(2)).await.unwrap();
@@ -30,7 +30,7 @@ fn detaching_leaves_the_machine_as_before_attaching() {
     on_a_machine("detaching_leaves_the_machine_as_before_attaching", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
         let before = everything(lab);
-        network.attach(id(1), &[port("8080:80"), port("53:53/udp")]).await.unwrap();
+        network.attach(id(1), &publish(&[port("8080:80"), port("53:53/udp")])).await.unwrap();
         assert_ne!(everything(lab), before);
         network.detach(id(1)).await.unwrap();
         assert_eq!(everything(lab), before);
@@ -41,14 +41,14 @@ fn detaching_leaves_the_machine_as_before_attaching() {
 fn attaching_again_gives_the_same_attachment() {
     on_a_machine("attaching_again_gives_the_same_attachment", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
-        let ports = [port("80"), port("8081:81")];
+        let ports = publish(&[port("80"), port("8081:81")]);
         let first = network.attach(id(1), &ports).await.unwrap();
         assert_eq!(network.attach(id(1), &ports).await.unwrap(), first);
         // With other ports, or without its namespace, it is made anew.
-        let second = network.attach(id(1), &[port("8082:82")]).await.unwrap();
+        let second = network.attach(id(1), &publish(&[port("8082:82")])).await.unwrap();
         assert_ne!(second.address, first.address);
         run("umount", &second.netns.to_string_lossy());
-        let third = network.attach(id(1), &[port("8082:82")]).await.unwrap();
+        let third = network.attach(id(1), &publish(&[port("8082:82")])).await.unwrap();
         let listener = inside(&third, || listen(82));
         talk(&mut connect(LOCALHOST, 8082, PATIENCE).unwrap(), &listener);
     });
@@ -59,7 +59,7 @@ fn many_workloads_attach_at_once() {
     on_a_machine("many_workloads_attach_at_once", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
         let before = everything(lab);
-        let ports = [port("80")];
+        let ports = publish(&[port("80")]);
         let attached = join_all((0..40).map(|n| network.attach(id(n), &ports))).await;
         let attached: Vec<_> = attached.into_iter().map(|attachment| attachment.unwrap()).collect();
         let addresses: BTreeSet<_> = attached.iter().map(|attachment| attachment.address).collect();
@@ -83,11 +83,11 @@ fn a_failed_attachment_leaves_nothing() {
         let obstacle = lab.config().netns_directory.join(id(1).to_string());
         fs::create_dir(&obstacle).unwrap();
         let before = everything(lab);
-        let error = network.attach(id(1), &[port("8080:80")]).await.unwrap_err();
+        let error = network.attach(id(1), &publish(&[port("8080:80")])).await.unwrap_err();
         assert!(matches!(error, AttachError::Namespace(_)), "{error}");
         assert_eq!(everything(lab), before);
         fs::remove_dir(&obstacle).unwrap();
-        network.attach(id(1), &[port("8080:80")]).await.unwrap();
+        network.attach(id(1), &publish(&[port("8080:80")])).await.unwrap();
     });
 }
 
@@ -95,7 +95,7 @@ fn a_failed_attachment_leaves_nothing() {
 fn a_caller_that_stops_waiting_leaves_something_that_can_be_attached_again() {
     on_a_machine("a_caller_that_stops_waiting_leaves_something_that_can_be_attached_again", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
-        let ports = [port("8080:80")];
+        let ports = publish(&[port("8080:80")]);
         let mut attach = Box::pin(network.attach(id(1), &ports));
         assert!(futures_util::poll!(&mut attach).is_pending());
         drop(attach);

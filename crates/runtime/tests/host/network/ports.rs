@@ -10,15 +10,15 @@ use hypercore_runtime::network::{AttachError, ClaimError, PortHolder};
 
 use super::lab::{
     GATEWAY, HOST, LOCALHOST, Lab, OUTSIDE, PATIENCE, ask, connect, id, inside, listen, on_a_machine, port,
-    talk,
+    publish, talk,
 };
 
 #[test]
 fn a_published_tcp_port_answers_from_every_side() {
     on_a_machine("a_published_tcp_port_answers_from_every_side", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
-        let web = network.attach(id(1), &[port("8080:80")]).await.unwrap();
-        let other = network.attach(id(2), &[]).await.unwrap();
+        let web = network.attach(id(1), &publish(&[port("8080:80")])).await.unwrap();
+        let other = network.attach(id(2), &publish(&[])).await.unwrap();
         let listener = inside(&web, || listen(80));
         for address in [LOCALHOST, Ipv4Addr::new(127, 0, 0, 9), GATEWAY, HOST] {
             let mut client = connect(address, 8080, PATIENCE).unwrap();
@@ -43,8 +43,8 @@ fn a_workload_reaches_published_ports_whether_or_not_the_bridge_calls_the_firewa
         "a_workload_reaches_published_ports_whether_or_not_the_bridge_calls_the_firewall",
         async |lab| {
             let network = lab.open(vec![]).await.unwrap();
-            let web = network.attach(id(1), &[port("8080:80")]).await.unwrap();
-            let other = network.attach(id(2), &[]).await.unwrap();
+            let web = network.attach(id(1), &publish(&[port("8080:80")])).await.unwrap();
+            let other = network.attach(id(2), &publish(&[])).await.unwrap();
             let listener = inside(&web, || listen(80));
             let setting = "/proc/sys/net/bridge/bridge-nf-call-iptables";
             for value in ["0", "1"] {
@@ -71,7 +71,7 @@ fn a_workload_reaches_published_ports_whether_or_not_the_bridge_calls_the_firewa
 fn a_published_udp_port_answers_from_every_side() {
     on_a_machine("a_published_udp_port_answers_from_every_side", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
-        let dns = network.attach(id(1), &[port("5353:53/udp")]).await.unwrap();
+        let dns = network.attach(id(1), &publish(&[port("5353:53/udp")])).await.unwrap();
         let server = inside(&dns, || UdpSocket::bind("0.0.0.0:53").unwrap());
         server.set_read_timeout(Some(PATIENCE)).unwrap();
         for address in [LOCALHOST, GATEWAY, HOST] {
@@ -86,7 +86,7 @@ fn a_published_udp_port_answers_from_every_side() {
 fn a_port_chosen_by_the_node_is_free_and_leads_to_the_workload() {
     on_a_machine("a_port_chosen_by_the_node_is_free_and_leads_to_the_workload", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
-        let web = network.attach(id(1), &[port("80"), port("80"), port("80/udp")]).await.unwrap();
+        let web = network.attach(id(1), &publish(&[port("80"), port("80"), port("80/udp")])).await.unwrap();
         let listener = inside(&web, || listen(80));
         assert_eq!(web.ports[2].protocol, PortProtocol::Udp);
         assert_ne!(web.ports[0].host, web.ports[1].host);
@@ -102,11 +102,11 @@ fn a_taken_port_is_refused_and_its_holder_named() {
     on_a_machine("a_taken_port_is_refused_and_its_holder_named", async |lab| {
         let network = lab.open(vec![]).await.unwrap();
         let _listener = TcpListener::bind("127.0.0.1:8080").unwrap();
-        let holder_of = async |mapping: &str| match network.attach(id(2), &[port(mapping)]).await {
+        let holder_of = async |mapping: &str| match network.attach(id(2), &publish(&[port(mapping)])).await {
             Err(AttachError::Claim(ClaimError::PortTaken { port, by, .. })) if port.get() == 8080 => by,
             other => panic!("{other:?}"),
         };
-        network.attach(id(1), &[port("8080:80/udp")]).await.unwrap();
+        network.attach(id(1), &publish(&[port("8080:80/udp")])).await.unwrap();
         assert_eq!(holder_of("8080:80/udp").await, PortHolder::Workload(id(1)));
         let holder = holder_of("8080:80").await;
         assert!(matches!(holder, PortHolder::Process { pid, .. } if pid == std::process::id()), "{holder}");
@@ -117,7 +117,7 @@ fn a_taken_port_is_refused_and_its_holder_named() {
 fn a_port_is_free_again_once_its_workload_is_detached() {
     on_a_machine("a_port_is_free_again_once_its_workload_is_detached", async |lab: &Lab| {
         let network = lab.open(vec![]).await.unwrap();
-        network.attach(id(1), &[port("8080:80")]).await.unwrap();
+        network.attach(id(1), &publish(&[port("8080:80")])).await.unwrap();
         assert!(TcpListener::bind("0.0.0.0:8080").is_err(), "nobody takes a published port");
         network.detach(id(1)).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
@@ -125,7 +125,7 @@ fn a_port_is_free_again_once_its_workload_is_detached() {
         talk(&mut connect(LOCALHOST, 8080, PATIENCE).unwrap(), &listener);
         drop(listener);
         // The connections just made are in TIME_WAIT, which must not count as a holder.
-        let web = network.attach(id(2), &[port("8080:81")]).await.unwrap();
+        let web = network.attach(id(2), &publish(&[port("8080:81")])).await.unwrap();
         let listener = inside(&web, || listen(81));
         talk(&mut connect(LOCALHOST, 8080, PATIENCE).unwrap(), &listener);
     });
