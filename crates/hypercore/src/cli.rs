@@ -45,12 +45,15 @@ pub(crate) struct GlobalArgs {
     /// Read the configuration from this file instead of /etc/hypercore/hypercore.toml
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where the agent is: unix:PATH or http://HOST:PORT [default: api.sock in the runtime directory]
+    /// Where the agent is: unix:PATH or https://HOST:PORT [default: api.sock in the runtime directory]
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(crate) api: Option<Endpoint>,
-    /// Show this token to the agent
+    /// Show this token to the agent; better set HYPERCORE_TOKEN, for others may see command lines
     #[arg(long, global = true, value_name = "TOKEN", env = "HYPERCORE_TOKEN", hide_env = true)]
     pub(crate) api_token: Option<String>,
+    /// Believe a server whose certificate comes from an authority in this PEM file, whatever the token says
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) api_ca: Option<PathBuf>,
     /// How to print data
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-use hypercore_api::{Client, Endpoint};
+use hypercore_api::{Client, Endpoint, client::Proof};
 
 use crate::{
     cli::GlobalArgs,
@@ -21,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) loaded: Loaded,
     api: Option<Endpoint>,
     token: Option<String>,
+    authorities: Option<PathBuf>,
 }
 
 impl Context {
@@ -39,7 +40,13 @@ impl Context {
     }
 
     fn new(global: &GlobalArgs, console: Console, loaded: Loaded) -> Self {
-        Self { console, loaded, api: global.api.clone(), token: global.api_token.clone() }
+        Self {
+            console,
+            loaded,
+            api: global.api.clone(),
+            token: global.api_token.clone(),
+            authorities: global.api_ca.clone(),
+        }
     }
 
     /// Where the agent is: as the flag says, else in the runtime directory of the configuration.
@@ -59,7 +66,8 @@ impl Context {
             None => self.console.detail("configured by the defaults"),
         }
         self.console.detail(&format!("asking the agent at {endpoint}"));
-        Ok(Client::connect(&endpoint, self.token.as_deref()).await?)
+        let proof = Proof { token: self.token.as_deref(), authorities: self.authorities.as_deref() };
+        Ok(Client::connect(&endpoint, proof).await?)
     }
 
     /// The configuration file in use, if there is one.

@@ -1,6 +1,6 @@
 //! Bad input and clashes: each a clear line with a hint and the right exit code, with nothing left behind.
 
-use hypercore_api::{Client, Endpoint, v1};
+use hypercore_api::{Client, Endpoint, client::Proof, v1};
 use hypercore_fixtures::{ImageBuilder, skip_without_root};
 
 use crate::{
@@ -75,7 +75,7 @@ fn an_ambiguous_prefix_lists_what_it_could_mean() {
     let ids = ["1b4e28ba-2fa1-41d2-883f-0016d3cca427", "1b4e99ff-2fa1-41d2-883f-0016d3cca427"];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let client = Client::connect(&Endpoint::Unix(node.path("run/api.sock")), None).await.unwrap();
+        let client = Client::connect(&Endpoint::Unix(node.path("run/api.sock")), Proof::default()).await.unwrap();
         for id in ids {
             let request = v1::VmSpawnRequest {
                 image_ref: "busybox".into(),
