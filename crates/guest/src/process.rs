@@ -1,0 +1,161 @@
+//! One process of the workload, from what was asked for to a command that can be started. It refuses to look anything
+//! up after the fork: by then only plain system calls are allowed.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Command, Stdio},
+};
+
+use hypercore_model::user::User;
+use hypercore_wire::{
+    ErrorCode,
+    message::{Exec, Fault, Size},
+};
+use nix::pty::{Winsize, openpty};
+
+use crate::{account, root::ROOT};
+
+/// Where programs are looked for when the workload doesn't say (docker's own default).
+const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an execution takes from the workload's first process when it doesn't say itself.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Defaults {
+    env: Vec<String>,
+    cwd: Option<String>,
+    user: Option<String>,
+}
+
+impl Defaults {
+    /// What the first process was given.
+    pub(crate) fn of(exec: &Exec) -> Self {
+        Self { env: exec.env.clone(), cwd: exec.cwd.clone(), user: exec.user.clone() }
+    }
+}
+
+/// Our ends of a process's streams. With a terminal all three are its master.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Puts a command together.
+pub(crate) fn command(exec: &Exec, defaults: &Defaults) -> Result<(Command, Ends), Fault> {
+    let Some(program) = exec.argv.first() else {
+        return Err(Fault::new(ErrorCode::COMMAND_NOT_FOUND, "no command was given"));
+    };
+    let request = exec.user.as_ref().or(defaults.user.as_ref()).map_or("", String::as_str);
+    let user =
+        account::find(request).map_err(|error| Fault::new(ErrorCode::NO_SUCH_USER, error.to_string()))?;
+    let mut command = Command::new(program);
+    command.args(&exec.argv[1..]).env_clear();
+    let home = format!("HOME={}", user.home);
+    for pair in
+        [PATH_DEFAULT, &home].into_iter().chain(defaults.env.iter().chain(&exec.env).map(String::as_str))
+    {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        command.env(key, value);
+    }
+    let ends =
+        if exec.tty { with_terminal(&mut command, exec.size) } else { with_pipes(&mut command, exec.stdin) };
+    let ends = ends.map_err(|error| Fault::new(ErrorCode::ENGINE, format!("its streams: {error}")))?;
+    let cwd = exec.cwd.as_ref().or(defaults.cwd.as_ref()).map_or("/", String::as_str);
+    enter(&mut command, cwd, &user, exec.tty)?;
+    Ok((command, ends))
+}
+
+/// What a failed start means to the host.
+pub(crate) fn start_fault(program: &str, error: &io::Error) -> Fault {
+    let code = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => ErrorCode::COMMAND_NOT_FOUND,
+        Some(libc::EACCES | libc::ENOEXEC | libc::EISDIR) => ErrorCode::NOT_EXECUTABLE,
+        _ => ErrorCode::ENGINE,
+    };
+    let shown = program.escape_debug();
+    Fault::new(code, format!("`{shown}` can't be started: {error}"))
+}
+
+fn with_pipes(command: &mut Command, wants_input: bool) -> io::Result<Ends> {
+    let mut ends = Ends::default();
+    let (read, write) = io::pipe()?;
+    command.stdout(write);
+    ends.stdout = Some(read.into());
+    let (read, write) = io::pipe()?;
+    command.stderr(write);
+    ends.stderr = Some(read.into());
+    if wants_input {
+        let (read, write) = io::pipe()?;
+        command.stdin(read);
+        ends.stdin = Some(write.into());
+    } else {
+        command.stdin(Stdio::null());
+    }
+    Ok(ends)
+}
+
+fn with_terminal(command: &mut Command, size: Option<Size>) -> io::Result<Ends> {
+    let size = size.map(window_size);
+    let pair = openpty(size.as_ref(), None)?;
+    command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);
+    let master = pair.master;
+    Ok(Ends {
+        stdin: Some(master.try_clone()?),
+        stdout: Some(master.try_clone()?),
+        stderr: None,
+        terminal: Some(master),
+    })
+}
+
+/// A size as the kernel takes it.
+pub(crate) const fn window_size(size: Size) -> Winsize {
+    Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+/// Has the new process enter the workload's root, directory and identity before its program.
+#[allow(unsafe_code, reason = "between fork and exec nothing but our own system calls can do this")]
+fn enter(command: &mut Command, cwd: &str, user: &User, has_terminal: bool) -> Result<(), Fault> {
+    let text = |text: &str| {
+        CString::new(text)
+            .map_err(|_| Fault::new(ErrorCode::ENGINE, "a path with a NUL byte can't be entered"))
+    };
+    let (root, cwd, proc) = (text(ROOT)?, text(cwd)?, text("/proc")?);
+    let groups: Vec<libc::gid_t> = user.supplementary_gids.clone();
+    let (uid, gid) = (user.uid, user.gid);
+    // SAFETY: the closure makes system calls alone, on memory that was allocated before the fork; none of them
+    // allocates, takes a lock or touches what other threads may hold.
+    unsafe {
+        command.pre_exec(move || {
+            check(libc::setsid())?;
+            if has_terminal {
+                check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+            }
+            check(libc::chroot(root.as_ptr()))?;
+            if libc::getpid() == 1 {
+                // The first process of the namespace: from now on /proc shows this namespace and no other.
+                let kind = c"proc".as_ptr();
+                let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+                check(libc::mount(kind, proc.as_ptr(), kind, flags, std::ptr::null()))?;
+            }
+            if libc::chdir(cwd.as_ptr()) != 0 {
+                // docker makes a working directory that is missing.
+                check(libc::mkdir(cwd.as_ptr(), 0o755))?;
+                check(libc::chdir(cwd.as_ptr()))?;
+            }
+            check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+            check(libc::setresgid(gid, gid, gid))?;
+            check(libc::setresuid(uid, uid, uid))?;
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

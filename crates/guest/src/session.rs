@@ -1,0 +1,239 @@
+//! A conversation with the host: which message does what. It refuses nothing silently: whatever can't be done is
+//! answered on its stream, and what breaks the protocol ends the conversation.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use hypercore_wire::{
+    ErrorCode, Flags, Message, StreamId,
+    message::{DecodeError, Done, Exec, Hello, Prepare, Release},
+    negotiate,
+    negotiation::greeting,
+};
+use nix::sys::reboot::{RebootMode, reboot};
+
+use crate::{
+    RELEASE, boot,
+    execution::{self, Execution},
+    link::{Gone, Link, Sender},
+    oneshot, prepare,
+    reaper::Reaper,
+    stats,
+};
+
+/// Most executions at once, over all connections.
+const EXECUTIONS_MAX: usize = 128;
+
+/// The machine as a whole: what all conversations share.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) reaper: Arc<Reaper>,
+    /// How many executions there are.
+    executions: Arc<Mutex<usize>>,
+    /// Whether the root is mounted.
+    is_prepared: Mutex<bool>,
+}
+
+/// One conversation.
+struct Session<'a> {
+    machine: &'a Arc<Machine>,
+    sender: Sender,
+    executions: BTreeMap<StreamId, Execution>,
+}
+
+impl Machine {
+    /// A machine that has only just booted.
+    pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
+        Self { reaper, executions: Arc::default(), is_prepared: Mutex::new(false) }
+    }
+
+    /// Speaks with the host until it hangs up. The first byte says which language: `{` is never the beginning of a
+    /// frame, because no frame is that long.
+    pub(crate) fn converse(self: &Arc<Self>, mut link: Link) {
+        match link.first_byte() {
+            Ok(b'{') => oneshot::answer(self, link.into_file()),
+            Ok(_) => self.converse_in_frames(link),
+            Err(_) => {}
+        }
+    }
+
+    fn converse_in_frames(self: &Arc<Self>, mut link: Link) {
+        let mut session = Session { machine: self, sender: link.sender(), executions: BTreeMap::new() };
+        let broken = session.run(&mut link);
+        session.abandon();
+        if let Some(reason) = broken {
+            session.sender.refuse(StreamId::CONNECTION, ErrorCode::PROTOCOL, reason);
+            link.drain();
+        }
+        session.sender.close();
+    }
+
+    /// Whether the workload's root is there.
+    pub(crate) fn is_prepared(&self) -> bool {
+        *lock(&self.is_prepared)
+    }
+
+    /// Counts an execution in, unless there are too many. It counts itself out when it is dropped.
+    pub(crate) fn admit(&self) -> Option<Admission> {
+        let mut count = lock(&self.executions);
+        if *count >= EXECUTIONS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Admission(Arc::clone(&self.executions)))
+    }
+
+    fn prepare(&self, wanted: &Prepare) -> Result<(), prepare::PrepareError> {
+        let mut is_prepared = lock(&self.is_prepared);
+        prepare::apply(wanted, *is_prepared)?;
+        *is_prepared = true;
+        Ok(())
+    }
+}
+
+/// An execution's place among those that may run at once.
+#[derive(Debug)]
+pub(crate) struct Admission(Arc<Mutex<usize>>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        *lock(&self.0) -= 1;
+    }
+}
+
+impl Session<'_> {
+    /// Runs until the host hangs up, or breaks the protocol: then says how.
+    fn run(&mut self, link: &mut Link) -> Option<String> {
+        let mut is_greeted = false;
+        loop {
+            let frame = match link.next_frame() {
+                Ok(frame) => frame,
+                Err(Gone::Closed) => return None,
+                Err(Gone::Frame(error)) => return Some(error.to_string()),
+            };
+            match Message::decode(&frame.payload) {
+                Ok(Message::Hello(hello)) if frame.stream == StreamId::CONNECTION && !is_greeted => {
+                    if let Err(error) = self.greet(hello) {
+                        return Some(error);
+                    }
+                    is_greeted = true;
+                }
+                Ok(_) if !is_greeted => return Some("the first message must be a greeting".to_owned()),
+                Ok(_) if frame.stream == StreamId::CONNECTION => {
+                    return Some("nothing but greetings goes over stream 0".to_owned());
+                }
+                Ok(message) => {
+                    if let Err(error) = self.take(frame.stream, frame.flags, message) {
+                        return Some(error);
+                    }
+                }
+                Err(DecodeError::UnknownType { number }) => {
+                    let message = format!("messages of type {number} are not known to this guest");
+                    self.sender.refuse(frame.stream, ErrorCode::UNSUPPORTED, message);
+                }
+                Err(error @ DecodeError::Malformed(_)) => return Some(error.to_string()),
+            }
+        }
+    }
+
+    fn greet(&self, theirs: Hello) -> Result<(), String> {
+        self.sender.send(StreamId::CONNECTION, Flags::NONE, greeting());
+        negotiate(greeting(), theirs).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Does what a message asks for. The error is a breach of the protocol.
+    fn take(&mut self, stream: StreamId, flags: Flags, message: Message) -> Result<(), String> {
+        match message {
+            Message::Prepare(wanted) => self.prepare(stream, &wanted),
+            Message::Exec(exec) => return self.exec(stream, exec),
+            Message::AskStats(_) => drop(self.sender.send(stream, Flags::END_STREAM, stats::read())),
+            Message::AskRelease(_) => {
+                let release = Release { release: RELEASE.to_owned() };
+                self.sender.send(stream, Flags::END_STREAM, release);
+            }
+            Message::PowerOff(_) => power_off(),
+            // Of an execution that has just ended: nobody waits for an answer.
+            Message::Stdin(stdin) => {
+                if let Some(execution) = self.executions.get_mut(&stream) {
+                    return execution
+                        .take_input(stdin.data, flags.is_end())
+                        .map_err(|error| error.to_string());
+                }
+            }
+            Message::Window(window) => {
+                if let Some(execution) = self.executions.get(&stream) {
+                    return execution.grant(window.bytes).map_err(|error| error.to_string());
+                }
+            }
+            Message::ExecSignal(signal) => self.tell(stream, |execution| execution.signal(signal.number)),
+            Message::ExecResize(resize) => self.tell(stream, |execution| execution.resize(resize.size)),
+            other => {
+                let message = format!("messages of type {} are not for a guest", other.number());
+                self.sender.refuse(stream, ErrorCode::UNSUPPORTED, message);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, stream: StreamId, tell: impl FnOnce(&Execution)) {
+        if let Some(execution) = self.executions.get(&stream) {
+            tell(execution);
+        }
+    }
+
+    fn prepare(&self, stream: StreamId, wanted: &Prepare) {
+        match self.machine.prepare(wanted) {
+            Ok(()) => drop(self.sender.send(stream, Flags::END_STREAM, Done {})),
+            Err(error) => {
+                boot::complain(&error.to_string());
+                self.sender.refuse(stream, ErrorCode::INTERNAL, error.to_string());
+            }
+        }
+    }
+
+    fn exec(&mut self, stream: StreamId, exec: Exec) -> Result<(), String> {
+        self.executions.retain(|_, execution| !execution.is_over());
+        if self.executions.contains_key(&stream) {
+            return Err("the stream is in use".to_owned());
+        }
+        if !self.machine.is_prepared() {
+            self.sender.refuse(stream, ErrorCode::NOT_RUNNING, "the machine is not prepared yet");
+            return Ok(());
+        }
+        let Some(admission) = self.machine.admit() else {
+            let message = format!("{EXECUTIONS_MAX} executions run already");
+            self.sender.refuse(stream, ErrorCode::TOO_MANY, message);
+            return Ok(());
+        };
+        match execution::start(&self.machine.reaper, exec, stream, &self.sender, admission) {
+            Ok(execution) => drop(self.executions.insert(stream, execution)),
+            Err(fault) => drop(self.sender.send(stream, Flags::END_STREAM, fault)),
+        }
+        Ok(())
+    }
+
+    /// The host is gone: executions go on, but nobody will ever read what they write.
+    fn abandon(&mut self) {
+        for (_, execution) in std::mem::take(&mut self.executions) {
+            execution.abandon();
+        }
+    }
+}
+
+/// Ends the machine. What is not on a disk by now is lost, as with any plug that is pulled: the workload was given its
+/// time to end before.
+fn power_off() -> ! {
+    nix::unistd::sync();
+    // It only returns when it failed; then the end of this process is a panic of the kernel, which ends the machine too.
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    loop {
+        thread::park();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
