@@ -21,13 +21,16 @@ mod create;
 mod delete;
 mod exec;
 mod fork;
+mod init;
 mod inside;
 mod launcher;
+mod own_program;
 mod program;
 mod report_fd;
 mod seccomp;
 mod signals;
 mod stage;
+mod tree;
 mod verdict;
 
 use std::{error::Error, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
@@ -63,10 +66,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match action {
         Action::Create { bundle, report_fd, console_socket } => {
-            answer(report_fd, || create::create(&container, &bundle, console_socket))
+            answer(report_fd, || create::create(&container, &bundle, console_socket, report_fd))
         }
         Action::Exec { process, report_fd, console_socket } => {
-            answer(report_fd, || exec::exec(&container, &process, console_socket))
+            answer(report_fd, || exec::exec(&container, &process, console_socket, report_fd))
         }
         Action::Delete => match delete::delete(&container) {
             Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::{error::Error, io};
 
 use hypercore_runtime::{
     bundle::{BundleError, MountFault},
-    image::{ImportError, PullError, RemoveError, TransferError},
+    image::{ImportError, LoginError, PullError, RemoveError, TransferError},
     network::{AttachError, ClaimError, HostsError},
     sandbox::{ExecError, LaunchError},
 };
@@ -36,7 +36,28 @@ pub(crate) fn image_remove(error: &RemoveError) -> Failure {
         RemoveError::NotFound { .. } => {
             Failure::of("image_not_found", error, "`hypercore image ls` lists what is there")
         }
+        RemoveError::InUse { .. } => Failure::of(
+            "image_in_use",
+            error,
+            "remove the workload first, or give --force to take away the name alone",
+        ),
         _ => Failure::of("image_store_failed", error, STORE_HINT),
+    }
+}
+
+/// Why a login was not kept, or not forgotten.
+pub(crate) fn login(error: &LoginError) -> Failure {
+    match error {
+        LoginError::Name(_) => {
+            Failure::of("invalid_registry", error, "name it as images do: quay.io, or registry.example:5000")
+        }
+        LoginError::Registry { cause, .. } => Failure::of(
+            transfer_code(cause),
+            error,
+            "check the user and the password, and that the registry runs; one without TLS belongs into \
+             runtime.insecure_registries",
+        ),
+        LoginError::Logins(_) => Failure::of("image_store_failed", error, STORE_HINT),
     }
 }
 
@@ -46,7 +67,10 @@ const fn transfer_code(error: &TransferError) -> &'static str {
     match error {
         TransferError::NotFound => "image_not_found",
         TransferError::Unreachable(_) => "registry_unreachable",
-        TransferError::Unauthorized => "registry_unauthorized",
+        TransferError::Unauthorized | TransferError::LoginRefused { .. } => "registry_unauthorized",
+        TransferError::Credentials(_) => "credentials_unavailable",
+        TransferError::TokenServerPlain { .. } => "registry_refused",
+        TransferError::NotVerified(_) => "image_not_verified",
         TransferError::Refused { .. } => "registry_refused",
         TransferError::DigestMismatch { .. } => "digest_mismatch",
         TransferError::Truncated { .. } => "layer_truncated",
@@ -87,6 +111,7 @@ pub(super) fn bundle(error: &BundleError) -> Failure {
             ("invalid_workdir", "choose an absolute path that is a directory in the image")
         }
         BundleError::Mounted(fault) => mount(fault),
+        BundleError::Capability(_) => ("capability_unavailable", "drop it from --cap-add, or give it to the node"),
         BundleError::NotOwnDirectory(_) => ("image_malformed", "ask who built the image"),
         BundleError::StopSignal(_) => ("image_malformed", "ask who built the image"),
         BundleError::NoLayers | BundleError::TooManyLayers(_) => {

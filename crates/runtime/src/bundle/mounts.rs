@@ -119,6 +119,26 @@ pub(super) fn mounts(request: &BundleRequest<'_>, root: &Root) -> Result<Vec<Mou
     Ok(mounts)
 }
 
+/// Whether `workdir` lies in one of `mounts`, where nothing of the image is seen and nothing is made.
+///
+/// # Errors
+/// It is missing in what is mounted there.
+pub(super) fn hold(mounts: &[Mount], workdir: &Path, root: &Root) -> Result<bool, BundleError> {
+    let Ok((place, _)) = root.locate(workdir) else { return Ok(false) };
+    let around = mounts.iter().rev().find(|mount| place.starts_with(mount.destination()));
+    let Some(mount) = around else { return Ok(false) };
+    let below = place.strip_prefix(mount.destination()).unwrap_or(&place);
+    let is_there = match (mount.typ().as_deref(), mount.source()) {
+        (Some("bind"), Some(source)) => source.join(below).is_dir(),
+        (Some("tmpfs"), _) => below.as_os_str().is_empty() || place.starts_with("/dev"),
+        _ => true,
+    };
+    if is_there {
+        return Ok(true);
+    }
+    Err(BundleError::Workdir { path: workdir.display().to_string(), source: io::ErrorKind::NotFound.into() })
+}
+
 fn hosts_files(request: &BundleRequest<'_>, root: &Root) -> Result<Vec<Mount>, MountFault> {
     let mut options = vec!["bind", "nosuid", "noexec", "nodev"];
     options.extend(request.spec.read_only_rootfs.then_some("ro"));

@@ -65,7 +65,7 @@ pub(super) fn process(
     argv: Vec<String>,
     user: &User,
     workdir: PathBuf,
-) -> Process {
+) -> Result<Process, BundleError> {
     let mut process = Process::default();
     process
         .set_args(Some(argv))
@@ -73,11 +73,11 @@ pub(super) fn process(
         .set_cwd(workdir)
         .set_user(process_user(user))
         .set_terminal(Some(request.spec.tty))
-        .set_capabilities(Some(rights::capabilities(request.spec)))
+        .set_capabilities(Some(rights::capabilities(request.spec)?))
         .set_rlimits(Some(rights::limits(request.spec)))
         .set_no_new_privileges(Some(true))
         .set_oom_score_adj(Some(0));
-    process
+    Ok(process)
 }
 
 /// Defaults first, then the image's, then the spec's; a key that comes again replaces in place.

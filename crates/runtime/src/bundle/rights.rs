@@ -1,13 +1,15 @@
 //! What the processes of a workload may do: their capabilities and resource limits.
 //! It refuses to give more open files than the node itself may have: setting them would fail.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use hypercore_model::{WorkloadSpec, capability};
 use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxCapabilities, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
 };
+
+use super::BundleError;
 
 /// Docker's default capabilities but MKNOD: what makes device nodes harmless there is a device filter, which cgroup v2
 /// has only as a BPF program. Device nodes are made by the engine; a workload has no need to.
@@ -34,8 +36,11 @@ const OPEN_FILES_SOFT: u64 = 1024;
 const OPEN_FILES_HARD: u64 = 524_288;
 
 /// The default set, without what is dropped, with what is added.
-pub(super) fn capabilities(spec: &WorkloadSpec) -> LinuxCapabilities {
-    let names = names(spec);
+///
+/// # Errors
+/// [`BundleError::Capability`]: one is added that this process hasn't.
+pub(super) fn capabilities(spec: &WorkloadSpec) -> Result<LinuxCapabilities, BundleError> {
+    let names = if spec.cap_add.is_empty() { names(spec, &[])? } else { names(spec, &own())? };
     let set: Capabilities = names.iter().filter_map(|name| name.parse::<Capability>().ok()).collect();
     let mut capabilities = LinuxCapabilities::default();
     capabilities
@@ -44,22 +49,38 @@ pub(super) fn capabilities(spec: &WorkloadSpec) -> LinuxCapabilities {
         .set_effective(Some(set))
         .set_inheritable(None)
         .set_ambient(None);
-    capabilities
+    Ok(capabilities)
 }
 
-fn names(spec: &WorkloadSpec) -> BTreeSet<&'static str> {
+fn names(spec: &WorkloadSpec, own: &[&'static str]) -> Result<BTreeSet<&'static str>, BundleError> {
     let mut names = BTreeSet::from(DEFAULT);
     for dropped in &spec.cap_drop {
         names.retain(|name| *dropped != capability::Capability::ALL && dropped.as_str() != *name);
     }
     for added in &spec.cap_add {
         if *added == capability::Capability::ALL {
-            names.extend(capability::CAPABILITIES);
-        } else {
+            names.extend(own);
+        } else if own.contains(&added.as_str()) {
             names.insert(added.as_str());
+        } else {
+            return Err(BundleError::Capability(added.as_str()));
         }
     }
-    names
+    Ok(names)
+}
+
+/// The capabilities of this process (proc_pid_status(5)): nobody can give others.
+fn own() -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let digits = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap_or_default();
+    let bits = u64::from_str_radix(digits.trim(), 16).unwrap_or(0);
+    let has = |number: usize| bits & (1 << number) != 0;
+    capability::CAPABILITIES
+        .into_iter()
+        .enumerate()
+        .filter(|(number, _)| has(*number))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// What the spec limits, and open files in any case.
@@ -118,14 +139,19 @@ mod tests {
 
     #[test]
     fn capabilities_are_dropped_before_others_are_added() {
-        let default = names(&spec(&[], &[]));
+        let own = ["CHOWN", "NET_ADMIN"];
+        let names = |add: &[&str], drop: &[&str]| names(&spec(add, drop), &own).unwrap();
+        let default = names(&[], &[]);
         assert_eq!(default, BTreeSet::from(DEFAULT));
         assert!(!default.contains("MKNOD") && !default.contains("SYS_ADMIN"));
-        assert!(capabilities(&spec(&["ALL"], &[])).ambient().is_none());
-        assert!(names(&spec(&[], &["ALL"])).is_empty());
-        assert_eq!(names(&spec(&["NET_ADMIN"], &["ALL"])), BTreeSet::from(["NET_ADMIN"]));
-        assert!(!names(&spec(&[], &["CHOWN"])).contains("CHOWN"));
-        assert_eq!(names(&spec(&["ALL"], &["ALL"])).len(), capability::CAPABILITIES.len());
+        assert!(capabilities(&spec(&[], &[])).unwrap().ambient().is_none());
+        assert!(names(&[], &["ALL"]).is_empty());
+        assert_eq!(names(&["NET_ADMIN"], &["ALL"]), BTreeSet::from(["NET_ADMIN"]));
+        assert!(!names(&[], &["CHOWN"]).contains("CHOWN"));
+        // All is what there is to give.
+        assert_eq!(names(&["ALL"], &["ALL"]), BTreeSet::from(own));
+        let beyond = super::names(&spec(&["SYS_TIME"], &[]), &own);
+        assert!(matches!(beyond, Err(BundleError::Capability("SYS_TIME"))));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::{
     cgroup::Cgroup,
     delete, engine_failure, inside,
     launcher::Launcher,
-    stage::{self, Stage},
+    own_program,
+    stage::{self, Brought, Stage},
 };
 use crate::report::{Failure, FailureCode};
 use libcontainer::{
@@ -21,6 +22,9 @@ use libcontainer::{
     syscall::syscall::SyscallType,
 };
 
+/// Says in a runtime spec that the engine is to stay as the container's first process.
+const INIT_ANNOTATION: &str = "hypercore.init";
+
 /// A container to be made.
 #[derive(Debug)]
 struct Plan<'a> {
@@ -29,6 +33,9 @@ struct Plan<'a> {
     resources: LinuxResources,
     stage: Stage,
     console_socket: Option<PathBuf>,
+    /// The engine is to stay as the container's init.
+    stays: bool,
+    may_be_traced: bool,
 }
 
 /// Makes `container` of `bundle` and starts it; its first process's id.
@@ -36,12 +43,17 @@ pub(super) fn create(
     container: &Container,
     bundle: &Path,
     console_socket: Option<PathBuf>,
+    report_fd: i32,
 ) -> Result<i32, Failure> {
     if container.directory().exists() {
         let message = format!("the container {} exists already", container.id);
         return Err(Failure { code: FailureCode::Engine, message });
     }
     let plan = Plan::read(container, bundle, console_socket)?;
+    if plan.stays || plan.may_be_traced {
+        own_program::protect(report_fd)
+            .map_err(|error| engine_failure("the engine's program can't be protected", &error))?;
+    }
     plan.start().map_err(|failure| plan.undo(failure))
 }
 
@@ -57,18 +69,22 @@ impl<'a> Plan<'a> {
         let cgroup = Cgroup::at(&linux.cgroups_path().clone().unwrap_or_default())
             .map_err(|error| engine_failure("the cgroup can't be used", &error))?;
         let resources = linux.resources().clone().unwrap_or_default();
-        let spec = stage::adapt(spec, bundle);
+        let annotations = spec.annotations().as_ref();
+        let stays = annotations.and_then(|notes| notes.get(INIT_ANNOTATION)).is_some_and(|is| is == "true");
+        let may_be_traced = spec.process().as_ref().is_some_and(own_program::may_be_traced);
+        let (spec, mut brought) = stage::adapt(spec, bundle);
         let config = serde_json::to_vec(&spec)
             .map_err(|error| engine_failure("config.json can't be changed", &error))?;
-        let mut paths = stage::paths_of(&spec);
-        paths.push(container.root.clone());
-        paths.extend(console_socket.clone());
-        Ok(Self { container, cgroup, resources, stage: Stage { config, paths }, console_socket })
+        brought.push(Brought::as_it_is(&container.root));
+        brought.extend(console_socket.as_deref().map(Brought::as_it_is));
+        let stage = Stage { config, brought };
+        Ok(Self { container, cgroup, resources, stage, console_socket, stays, may_be_traced })
     }
 
     fn start(&self) -> Result<i32, Failure> {
         self.cgroup.make().map_err(|error| engine_failure("the cgroup can't be made", &error))?;
-        let (pid, verdict) = inside::run(&self.cgroup, &self.stage, |launcher| self.build(launcher))?;
+        let (pid, verdict) =
+            inside::run(&self.cgroup, &self.stage, self.stays, |launcher| self.build(launcher))?;
         self.container
             .write_config(&self.stage.config)
             .map_err(|error| engine_failure("the container's notes can't be written", &error))?;

@@ -23,7 +23,14 @@ use nix::{
     },
 };
 
-use super::{Container, accounts, cgroup::Cgroup, engine_failure, inside, launcher::Launcher, stage::Stage};
+use super::{
+    Container, accounts,
+    cgroup::Cgroup,
+    engine_failure, inside,
+    launcher::Launcher,
+    own_program,
+    stage::{self, Brought, Stage},
+};
 use crate::{
     process::ProcessRequest,
     report::{Failure, FailureCode},
@@ -35,13 +42,16 @@ pub(super) fn exec(
     container: &Container,
     request: &Path,
     console_socket: Option<PathBuf>,
+    report_fd: i32,
 ) -> Result<i32, Failure> {
     let request = read_request(request)?;
     let init_pid = running(container)?;
-    join(container, init_pid, request, console_socket).map_err(|failure| match running(container) {
-        Ok(_) => failure,
-        // It ended meanwhile, and that is why.
-        Err(not_running) => not_running,
+    join(container, init_pid, request, console_socket, report_fd).map_err(|failure| {
+        match running(container) {
+            Ok(_) => failure,
+            // It ended meanwhile, and that is why.
+            Err(not_running) => not_running,
+        }
     })
 }
 
@@ -50,11 +60,16 @@ fn join(
     init_pid: i32,
     request: ProcessRequest,
     console_socket: Option<PathBuf>,
+    report_fd: i32,
 ) -> Result<i32, Failure> {
     let config = fs::read(container.config_path())
         .map_err(|error| engine_failure("the container's notes can't be read", &error))?;
     let spec: Spec = serde_json::from_slice(&config)
         .map_err(|error| engine_failure("the container's notes can't be read", &error))?;
+    if spec.process().as_ref().is_some_and(own_program::may_be_traced) {
+        own_program::protect(report_fd)
+            .map_err(|error| engine_failure("the engine's program can't be protected", &error))?;
+    }
     let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let cgroup = Cgroup::at(&cgroups_path.unwrap_or_default())
         .map_err(|error| engine_failure("the cgroup can't be used", &error))?;
@@ -67,14 +82,12 @@ fn join(
     let workspace =
         Workspace::make(container).map_err(|error| engine_failure("no place for the exec", &error))?;
     let file = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
-    let mut paths = vec![container.root.clone()];
+    let mut brought = vec![Brought::as_it_is(&container.root)];
     // These have to be there, although the process will see the container's mounts.
-    paths.extend(spec.root().iter().map(|root| root.path().clone()));
-    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
-    paths.extend(namespaces.filter_map(|namespace| namespace.path().clone()));
-    paths.extend(console_socket.clone());
-    let stage = Stage { config, paths };
-    let (pid, verdict) = inside::run(&cgroup, &stage, |launcher| {
+    brought.extend(stage::root_and_namespaces(&spec));
+    brought.extend(console_socket.as_deref().map(Brought::as_it_is));
+    let stage = Stage { config, brought };
+    let (pid, verdict) = inside::run(&cgroup, &stage, false, |launcher| {
         build(container, &workspace, &file, console_socket, launcher)
     })?;
     verdict.end()?;

@@ -9,17 +9,18 @@ use super::{
 };
 use crate::report::{Failure, FailureCode, Report};
 
-/// Lets `build` make a process in `cgroup`, on `stage`.
+/// Lets `build` make a process in `cgroup`, on `stage`; `stays` has the engine stay in it as init.
 /// Gives the new process's id, and the receiver that tells when, or why not, it has become its program.
 pub(super) fn run(
     cgroup: &Cgroup,
     stage: &Stage,
+    stays: bool,
     build: impl FnOnce(Launcher) -> Result<i32, LibcontainerError>,
 ) -> Result<(i32, verdict::Receiver), Failure> {
     let (sender, mut receiver) =
         verdict::channel().map_err(|error| engine_failure("no pipe for the verdict", &error))?;
     let filter = seccomp::program().map_err(|error| engine_failure("no seccomp filter", &error))?;
-    let launcher = Launcher::new(filter, sender);
+    let launcher = Launcher::new(filter, sender, stays);
     let v2 = cgroup.open_v2().map_err(|error| engine_failure("the cgroup can't be opened", &error))?;
     let work = || {
         let outcome = enter(cgroup, stage).and_then(|()| {

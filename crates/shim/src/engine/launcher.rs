@@ -16,7 +16,7 @@ use libcontainer::{
 use nix::unistd::execve;
 use seccompiler::BpfProgram;
 
-use super::{engine_failure, program, signals, verdict};
+use super::{engine_failure, init, program, signals, verdict};
 use crate::{
     report::{Failure, FailureCode, Report},
     terminal::TerminalSize,
@@ -28,12 +28,14 @@ pub(super) struct Launcher {
     filter: Arc<BpfProgram>,
     verdict: Arc<verdict::Sender>,
     program: Arc<OnceLock<PathBuf>>,
+    /// The program is to become a child of this process, which stays as init.
+    stays: bool,
 }
 
 impl Launcher {
     /// A launcher that puts `filter` on and tells `verdict` what goes wrong.
-    pub(super) fn new(filter: BpfProgram, verdict: verdict::Sender) -> Self {
-        Self { filter: Arc::new(filter), verdict: Arc::new(verdict), program: Arc::default() }
+    pub(super) fn new(filter: BpfProgram, verdict: verdict::Sender, stays: bool) -> Self {
+        Self { filter: Arc::new(filter), verdict: Arc::new(verdict), program: Arc::default(), stays }
     }
 
     /// Tells the engine something.
@@ -56,6 +58,11 @@ impl Launcher {
         }
         if let Err(error) = seccompiler::apply_filter(&self.filter) {
             return engine_failure("the seccomp filter can't be installed", &error);
+        }
+        if self.stays
+            && let Err(errno) = init::split()
+        {
+            return engine_failure("there is no process for the program", &errno);
         }
         let argv = process.args().as_deref().unwrap_or_default();
         let env = process.env().as_deref().unwrap_or_default();

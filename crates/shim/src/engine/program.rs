@@ -51,7 +51,7 @@ pub(super) fn refused(file: &Path, errno: Errno) -> Failure {
         Errno::EACCES | Errno::EPERM | Errno::ELIBBAD | Errno::EINVAL => not_executable(&file, errno),
         _ => Failure {
             code: FailureCode::Engine,
-            message: format!("{file} can't be executed: {}", errno.desc()),
+            message: printable(&format!("{file} can't be executed: {}", errno.desc())),
         },
     }
 }
@@ -66,14 +66,20 @@ fn check(file: &Path) -> Result<(), Errno> {
 }
 
 fn not_found(message: &str) -> Failure {
-    Failure { code: FailureCode::CommandNotFound, message: message.to_owned() }
+    Failure { code: FailureCode::CommandNotFound, message: printable(message) }
 }
 
 fn not_executable(file: &str, errno: Errno) -> Failure {
     Failure {
         code: FailureCode::NotExecutable,
-        message: format!("{file} is not executable: {}", errno.desc()),
+        message: printable(&format!("{file} is not executable: {}", errno.desc())),
     }
+}
+
+/// Names come from images, and may be meant for the terminal of whoever reads the message.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

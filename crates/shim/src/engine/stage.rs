@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   / (tmpfs)   bundle/config.json   the runtime spec, without limits
+//!               mounts/<n>           what the container gets bound, whatever its path on the host
 //!               proc/                the host's
 //!               sys/fs/cgroup/       empty: taken for a host without controllers
 //!               ...                  the container's state, rootfs, namespaces, sockets, at their usual paths
@@ -20,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use libcontainer::oci_spec::runtime::{Mount, Spec};
+use libcontainer::oci_spec::runtime::Spec;
 use nix::{
     fcntl::{OFlag, open},
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -29,10 +30,13 @@ use nix::{
     unistd::{fchdir, pivot_root},
 };
 
-use super::cgroup::MOUNTS;
+use super::{cgroup::MOUNTS, tree::Tree};
 
 /// The bundle on the stage.
 pub(super) const BUNDLE: &str = "/bundle";
+
+/// What the container gets bound, on the stage.
+const BINDS: &str = "/mounts";
 
 /// Why there is no stage.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +66,24 @@ pub(super) enum StageError {
 pub(super) struct Stage {
     /// The runtime spec in JSON, as [`adapt`] made it.
     pub(super) config: Vec<u8>,
-    /// Absolute paths of the host, with all that is mounted below them.
-    pub(super) paths: Vec<PathBuf>,
+    /// What of the host goes along, with all that is mounted below it.
+    pub(super) brought: Vec<Brought>,
+}
+
+/// Something of the host on the stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Brought {
+    /// Absolute path on the stage.
+    pub(super) at: PathBuf,
+    /// Absolute path on the host.
+    pub(super) from: PathBuf,
+}
+
+impl Brought {
+    /// At the path it has on the host.
+    pub(super) fn as_it_is(path: &Path) -> Self {
+        Self { at: path.to_owned(), from: path.to_owned() }
+    }
 }
 
 impl Stage {
@@ -71,25 +91,35 @@ impl Stage {
     pub(super) fn enter(&self) -> Result<(), StageError> {
         let sources = self.sources()?;
         leave_for_own_namespace().map_err(StageError::Namespace)?;
+        // Before anything is mounted here, which would come along otherwise.
+        let trees = sources.into_iter().map(|(at, from)| match Tree::copy(relative(&from)) {
+            Ok(tree) => Ok((at, tree)),
+            Err(source) => Err(StageError::Bring { path: from, source }),
+        });
+        let trees = trees.collect::<Result<Vec<_>, _>>()?;
         // Any directory does as a place to build on, and this one is there.
         let root = relative(Path::new(MOUNTS));
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("mode=755,size=8m"))
             .map_err(StageError::Root)?;
-        for (path, source) in sources {
-            bring(root, &path, relative(&source)).map_err(|source| StageError::Bring { path, source })?;
+        for (path, tree) in trees {
+            bring(root, &path, tree).map_err(|source| StageError::Bring { path, source })?;
         }
         self.write(root).map_err(StageError::Write)?;
-        turn_to(root).map_err(StageError::Root)
+        turn_to(root).map_err(StageError::Root)?;
+        if self.brought.iter().any(|brought| brought.at.starts_with(BINDS) && brought.at.is_dir()) {
+            drop_cgroups().map_err(StageError::Root)?;
+        }
+        Ok(())
     }
 
     /// What is brought, in the order of paths, each with where it really lies: links must be followed before the root
     /// changes. A directory comes before what is in it, and would cover it otherwise.
     fn sources(&self) -> Result<BTreeMap<PathBuf, PathBuf>, StageError> {
-        let paths = self.paths.iter().cloned().chain([PathBuf::from("/proc")]);
-        let located = paths.map(|path| match fs::canonicalize(&path) {
-            Ok(source) => Ok((path, source)),
-            Err(source) => Err(StageError::Bring { path, source }),
+        let all = self.brought.iter().cloned().chain([Brought::as_it_is(Path::new("/proc"))]);
+        let located = all.map(|Brought { at, from }| match fs::canonicalize(&from) {
+            Ok(source) => Ok((at, source)),
+            Err(source) => Err(StageError::Bring { path: from, source }),
         });
         located.collect()
     }
@@ -102,9 +132,9 @@ impl Stage {
     }
 }
 
-/// The spec as `libcontainer` is to see it: no limits, the rootfs by its full path, and no mount that asks it which
-/// version of cgroups the host has.
-pub(super) fn adapt(mut spec: Spec, bundle: &Path) -> Spec {
+/// The spec as `libcontainer` is to see it, and what of the host it speaks of: no limits, the rootfs by its full path,
+/// binds from places on the stage that cover nothing else, and no mount that asks which version of cgroups the host has.
+pub(super) fn adapt(mut spec: Spec, bundle: &Path) -> (Spec, Vec<Brought>) {
     if let Some(linux) = spec.linux_mut() {
         linux.set_resources(None);
     }
@@ -112,23 +142,29 @@ pub(super) fn adapt(mut spec: Spec, bundle: &Path) -> Spec {
         let path: PathBuf = bundle.join(root.path());
         root.set_path(path);
     }
-    for mount in spec.mounts_mut().iter_mut().flatten() {
+    let mut brought = root_and_namespaces(&spec);
+    for (index, mount) in spec.mounts_mut().iter_mut().flatten().enumerate() {
+        if mount.typ().as_deref() == Some("bind")
+            && let Some(from) = mount.source().clone()
+        {
+            let at = PathBuf::from(format!("{BINDS}/{index}"));
+            mount.set_source(Some(at.clone()));
+            brought.push(Brought { at, from });
+        }
         // Only hosts with v2 alone have this mount in their specs.
         if mount.typ().as_deref() == Some("cgroup") {
             mount.set_typ(Some("cgroup2".to_owned()));
         }
     }
-    spec
+    (spec, brought)
 }
 
-/// The paths of the host that `spec` (after [`adapt`]) speaks of.
-pub(super) fn paths_of(spec: &Spec) -> Vec<PathBuf> {
-    let is_bind = |mount: &&Mount| mount.typ().as_deref() == Some("bind");
-    let root = spec.root().iter().map(|root| root.path().clone());
-    let sources = spec.mounts().iter().flatten().filter(is_bind).filter_map(|mount| mount.source().clone());
+/// The rootfs and the namespaces that `spec` (after [`adapt`]) has the container join.
+pub(super) fn root_and_namespaces(spec: &Spec) -> Vec<Brought> {
+    let root = spec.root().iter().map(|root| Brought::as_it_is(root.path()));
     let namespaces = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
-    let joined = namespaces.filter_map(|namespace| namespace.path().clone());
-    root.chain(sources).chain(joined).collect()
+    let joined = namespaces.filter_map(|namespace| namespace.path().as_deref().map(Brought::as_it_is));
+    root.chain(joined).collect()
 }
 
 /// Moves this process into a mount namespace of its own, whose mounts don't reach the host, with the root of before as
@@ -145,10 +181,10 @@ fn leave_for_own_namespace() -> nix::Result<()> {
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
 }
 
-/// Binds `source` to `path` below `root`.
-fn bring(root: &Path, path: &Path, source: &Path) -> io::Result<()> {
+/// Attaches `tree` at `path` below `root`.
+fn bring(root: &Path, path: &Path, tree: Tree) -> io::Result<()> {
     let target = below(root, path);
-    let is_directory = fs::metadata(source)?.is_dir();
+    let is_directory = tree.is_directory()?;
     // Where a directory above was brought, it is there already.
     if !target.exists() {
         if is_directory {
@@ -158,9 +194,7 @@ fn bring(root: &Path, path: &Path, source: &Path) -> io::Result<()> {
             File::create(&target)?;
         }
     }
-    let nothing: Option<&str> = None;
-    mount(Some(source), &target, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)?;
-    Ok(())
+    tree.attach(&target)
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
@@ -169,7 +203,11 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 
 /// An absolute path, from the working directory that [`leave_for_own_namespace`] leaves.
 fn relative(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
+    match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
 }
 
 /// Makes `root` the root, and drops everything else.
@@ -179,6 +217,28 @@ fn turn_to(root: &Path) -> nix::Result<()> {
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;
     nix::unistd::chdir("/")
+}
+
+/// Unmounts the cgroup hierarchies that came along below host directories: `libcontainer` would use them, and no
+/// container shall reach those of others.
+fn drop_cgroups() -> nix::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|_| nix::Error::EIO)?;
+    // proc_pid_mountinfo(5): the fifth field is the place, the type comes after a lone dash. Later ones lie in earlier.
+    for line in mounts.lines().rev() {
+        let place = line.split(' ').nth(4).unwrap_or_default();
+        let is_cgroup = line.split_once(" - ").is_some_and(|(_, rest)| rest.starts_with("cgroup"));
+        if is_cgroup && place.starts_with(BINDS) {
+            umount2(&PathBuf::from(unescaped(place)), MntFlags::MNT_DETACH)?;
+        }
+    }
+    Ok(())
+}
+
+/// A path as mountinfo writes it: blanks, tabs, line ends and backslashes are octal.
+fn unescaped(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
 }
 
 #[cfg(test)]
@@ -193,13 +253,16 @@ mod tests {
                 "linux":{"cgroupsPath":"/a/b","namespaces":[{"type":"pid"},{"type":"network","path":"/n/x"}],"resources":{"pids":{"limit":1}}}}"#,
         )
         .unwrap();
-        let adapted = adapt(spec, Path::new("/bundle"));
+        let (adapted, brought) = adapt(spec, Path::new("/bundle"));
         assert_eq!(adapted.root().as_ref().unwrap().path(), Path::new("/bundle/rootfs"));
         assert_eq!(adapted.hostname().as_deref(), Some("web"));
         let linux = adapted.linux().as_ref().unwrap();
         assert_eq!(linux.resources(), &None);
         assert_eq!(linux.cgroups_path().as_deref(), Some(Path::new("/a/b")));
         assert_eq!(adapted.mounts().as_ref().unwrap()[1].typ().as_deref(), Some("cgroup2"));
-        assert_eq!(paths_of(&adapted), ["/bundle/rootfs", "/w/hosts", "/n/x"].map(PathBuf::from));
+        assert_eq!(adapted.mounts().as_ref().unwrap()[0].source().as_deref(), Some(Path::new("/mounts/0")));
+        let hosts = Brought { at: "/mounts/0".into(), from: "/w/hosts".into() };
+        let same = |path: &str| Brought::as_it_is(Path::new(path));
+        assert_eq!(brought, [same("/bundle/rootfs"), same("/n/x"), hosts]);
     }
 }

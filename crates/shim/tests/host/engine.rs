@@ -4,9 +4,12 @@
 
 mod delete;
 mod exec;
+mod hostile;
 mod identity;
+mod init;
 mod limits;
 pub(crate) mod machine;
+mod mounts;
 mod rights;
 mod start;
 mod terminal;

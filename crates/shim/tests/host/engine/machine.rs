@@ -71,6 +71,7 @@ impl Machine {
         let layer = directory.path().join("layer:0,busybox");
         busybox(&layer);
         fs::create_dir(directory.path().join("bundle")).unwrap();
+        fs::create_dir(directory.path().join("host")).unwrap();
         Self {
             spec,
             image: ConfigBuilder::default().build().unwrap(),
@@ -83,6 +84,21 @@ impl Machine {
 
     pub(crate) fn bundle(&self) -> PathBuf {
         self.directory.path().join("bundle")
+    }
+
+    /// A directory of the host beside everything else, for what the test itself needs.
+    pub(crate) fn host(&self) -> PathBuf {
+        self.directory.path().join("host")
+    }
+
+    /// The image's only layer, to be made worse.
+    pub(crate) fn layer(&self) -> &Path {
+        &self.layers[0]
+    }
+
+    /// What is in a volume.
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
+        self.directory.path().join("volumes").join(name).join("data")
     }
 
     /// Where the engine keeps its notes.
