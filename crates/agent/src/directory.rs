@@ -6,14 +6,16 @@
 //!     lock          held while an agent runs      lock
 //!     identity.key  0600, the node's seed         api.sock
 //!     data.key      0600, unlocks node.redb       shim/<id>.sock
+//!     ca.key        0600, ca.pem: see certificates
 //!     node.redb     the sealed state              engine/          of the container engine
+//!     ballast       room for a full disk
 //!     images/       of runtime::image             netns/<id>       network namespaces
 //!     volumes/      of runtime::volume
 //!     workloads/<id>/                see WorkloadPaths
 //! ```
 
 mod lock;
-mod secret;
+pub(crate) mod secret;
 mod workload;
 
 #[cfg(test)]
@@ -140,6 +142,11 @@ impl Directory {
     /// The registries that this node is logged in to, with the passwords.
     pub(crate) fn registry_logins(&self) -> PathBuf {
         self.data.join("registry-logins.json")
+    }
+
+    /// The room that is given up when the disk is full.
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.data.join("ballast")
     }
 
     /// The image store's directory.

@@ -106,7 +106,8 @@ pub(crate) fn in_use(node: &Arc<Node>) -> impl Fn() -> InUse + Send + Sync + 'st
         // after a restart of the agent its record knows before any keeper does.
         manifests.extend(node.board.image_digests());
         let ids = node.directory.workload_ids().unwrap_or_default();
-        let records = ids.into_iter().filter_map(|id| keeper::read_surroundings(&node.directory.workload(id)));
+        let records =
+            ids.into_iter().filter_map(|id| keeper::read_surroundings(&node.directory.workload(id)));
         manifests.extend(records.map(|given| given.image_digest));
         InUse { names, manifests }
     }

@@ -50,7 +50,9 @@ impl ErrorKind {
     pub fn of_code(code: &str) -> Self {
         match code {
             "image_not_found" | "workload_not_found" => Self::NotFound,
-            "registry_unauthorized" | "registry_refused" | "isolation_unsupported" => Self::Refused,
+            "registry_unauthorized" | "registry_refused" | "image_not_verified" | "isolation_unsupported" => {
+                Self::Refused
+            }
             "registry_unreachable" => Self::Unavailable,
             "port_taken" | "name_taken" | "subnet_full" => Self::Conflict,
             _ => Self::Failed,

@@ -61,6 +61,7 @@ pub use credentials::{
 pub use error::{ImportError, LoginError, OpenError, PullError, RemoveError, TransferError};
 pub use progress::{PullProgress, PullStep};
 pub use prune::{DiskMarks, ImageLease, InUse, PruneScope, Pruned};
+pub use pull::Pulled;
 pub use settings::RegistrySettings;
 pub use unpack::{PathError, UnpackError};
 pub use verify::{KeyError, SignatureError, SignatureForm, Verified, VerifyKey};

@@ -4,25 +4,32 @@
 use std::{fs, sync::Arc};
 
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_model::{Attempt, Isolation, lifecycle::LifecycleEvent};
+use hypercore_model::{Isolation, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
     bundle::{self, Bundle, BundleRequest},
-    image::{Image, PullProgress},
-    network::{Attachment, write_hosts_files},
+    image::{Image, ImageLease, PullProgress},
+    network::{Attachment, AttachmentRequest, write_hosts_files},
     sandbox::{LaunchRequest, LogLimits, Sandbox},
 };
 use tokio::sync::watch;
 
 use super::{
     Keeper, blame,
+    end::End,
     outcome::{self, Surroundings},
     recover::note,
 };
-use crate::{board::Observed, clock, failure::Failure};
+use crate::{
+    board::Observed,
+    clock,
+    events::{Action, Event},
+    failure::Failure,
+};
 
 impl Keeper {
     /// Brings the workload up, or records why it can't be. A stop that is asked for meanwhile is followed at once
     /// while the image is pulled, and after the next step otherwise.
+    #[tracing::instrument(name = "spawn", skip_all, fields(workload = %self.id))]
     pub(super) async fn start(&self, record: &WorkloadRecord, changes: &mut watch::Receiver<u64>) {
         let begun = clock::now();
         let image = tokio::select! {
@@ -34,54 +41,65 @@ impl Keeper {
             Err(failure) => Err(failure),
         };
         match launched {
-            Ok(()) => tracing::info!(workload = %self.id, took = ?clock::now().since(begun), "running"),
-            Err(failure) => self.fail(record.attempt, failure).await,
+            Ok(()) => {
+                tracing::info!(workload = %self.id, took = ?clock::now().since(begun), "running");
+                self.node.events.publish(match self.observed().restarts {
+                    0 => Event::workload(Action::Started, record),
+                    restarts => Event::workload(Action::Restarted, record).with("restarts", restarts),
+                });
+            }
+            Err(failure) => self.settle(record, End::NotStarted(failure, clock::now())).await,
         }
     }
 
     /// A pull was given up for another wish: the attempt stands where it began.
     fn restart_pending(&self) {
-        self.update(|observed| *observed = Observed { is_recovered: true, ..Observed::pending() });
-    }
-
-    async fn fail(&self, attempt: Attempt, failure: Failure) {
-        tracing::warn!(workload = %self.id, code = failure.code, "{failure}");
-        self.take_down().await;
-        let finished_at = clock::now();
-        outcome::write(&self.paths, &outcome::Outcome::failed(attempt, failure.clone(), finished_at));
         self.update(|observed| {
-            observed.advance(LifecycleEvent::StartFailed);
-            observed.finished_at = Some(finished_at);
-            observed.failure = Some(failure);
+            *observed = Observed {
+                is_recovered: true,
+                restarts: observed.restarts,
+                last_run: observed.last_run.take(),
+                image_digest: observed.image_digest,
+                ..Observed::pending()
+            };
         });
     }
 
-    /// The image, pulled if the node doesn't have it.
-    async fn image(&self, record: &WorkloadRecord) -> Result<Image, Failure> {
-        let reference = &record.spec.image;
-        if let Some(image) = self.node.images.get(reference) {
-            return Ok(image);
+    /// The image, pulled if the node doesn't have it. It stays for as long as the lease is held, whatever is pruned.
+    #[tracing::instrument(name = "image", skip_all, fields(workload = %self.id))]
+    async fn image(&self, record: &WorkloadRecord) -> Result<ImageLease, Failure> {
+        let (reference, images) = (&record.spec.image, &self.node.images);
+        let mut is_pulling = false;
+        loop {
+            if let Some(image) = images.store.lease(reference).await {
+                let admitted = images.store.admit(&image, &images.settings).await;
+                return admitted.map(|()| image).map_err(|error| blame::pull(&error));
+            }
+            if !std::mem::replace(&mut is_pulling, true) {
+                self.update(|observed| observed.advance(LifecycleEvent::PullBegun));
+            }
+            tracing::info!(workload = %self.id, image = %reference, "pulling");
+            let note =
+                |progress: PullProgress| self.update(|observed| note_progress(&mut observed.pull, progress));
+            let pulled = images.store.pull(reference, &images.settings, &note).await;
+            let pulled = pulled.map_err(|error| blame::pull(&error))?;
+            let event = Event::image(Action::Pulled, reference.to_string());
+            self.node.events.publish(event.with("source", pulled.source));
         }
-        self.update(|observed| observed.advance(LifecycleEvent::PullBegun));
-        tracing::info!(workload = %self.id, image = %reference, "pulling");
-        let note =
-            |progress: PullProgress| self.update(|observed| note_progress(&mut observed.pull, progress));
-        self.node
-            .images
-            .pull(reference, &self.node.registries, &note)
-            .await
-            .map_err(|error| blame::pull(&error))
     }
 
-    async fn launch(&self, record: &WorkloadRecord, image: Image) -> Result<(), Failure> {
+    async fn launch(&self, record: &WorkloadRecord, image: ImageLease) -> Result<(), Failure> {
         if record.spec.isolation == Isolation::MicroVm {
             return Err(blame::no_microvm());
         }
-        self.update(|observed| observed.advance(LifecycleEvent::StartBegun));
+        self.update(|observed| {
+            observed.due = None;
+            observed.advance(LifecycleEvent::StartBegun);
+        });
         self.make_directory(record).map_err(|error| blame::disk("prepare its directory", &error))?;
         let image_digest = image.digest;
         let attachment = self.attach(record).await?;
-        let bundle = self.bundle(record, image, &attachment).await?;
+        let bundle = self.bundle(record, &image, &attachment).await?;
         let surroundings = Surroundings { attachment, image_digest, stop_signal: bundle.stop_signal };
         outcome::write_surroundings(&self.paths, &surroundings)
             .map_err(|error| blame::disk("write its record", &error))?;
@@ -90,6 +108,7 @@ impl Keeper {
             observed.advance(LifecycleEvent::Started);
             observed.started_at = Some(sandbox.started_at());
             observed.sandbox = Some(sandbox);
+            (observed.exit, observed.finished_at, observed.failure) = (None, None, None);
             note(observed, surroundings);
         });
         Ok(())
@@ -98,26 +117,38 @@ impl Keeper {
     fn make_directory(&self, record: &WorkloadRecord) -> std::io::Result<()> {
         fs::create_dir_all(self.paths.directory())?;
         outcome::write_json(&self.paths.spec(), &record.spec)?;
-        outcome::write_attempt(&self.paths, record.attempt)
+        outcome::write_attempt(&self.paths, record.attempt)?;
+        // What an earlier run or a failed start left would be taken for this run's.
+        outcome::forget(&[self.paths.exit(), self.paths.exit_reserved()]);
+        let runs = self.runs(record);
+        if runs.pause().is_some() { self.remember(runs.begun(clock::now())) } else { Ok(()) }
     }
 
+    #[tracing::instrument(name = "network", skip_all, fields(workload = %self.id))]
     async fn attach(&self, record: &WorkloadRecord) -> Result<Attachment, Failure> {
-        let attached = self.node.network.attach(self.id, &record.spec.ports).await;
+        let spec = &record.spec;
+        let request = AttachmentRequest {
+            ports: spec.ports.clone(),
+            tenant: spec.tenant.clone(),
+            allow: spec.allow.clone(),
+        };
+        let attached = self.node.network.attach(self.id, &request).await;
         let attachment = attached.map_err(|error| blame::attach(&error))?;
         let hostname = bundle::hostname(self.id, &record.spec);
-        let written = write_hosts_files(self.paths.directory(), &hostname, attachment.address);
+        let written = write_hosts_files(self.paths.directory(), &hostname, &attachment);
         written.map_err(|error| blame::hosts(&error))?;
         Ok(attachment)
     }
 
+    #[tracing::instrument(name = "bundle", skip_all, fields(workload = %self.id))]
     async fn bundle(
         &self,
         record: &WorkloadRecord,
-        image: Image,
+        image: &Image,
         attachment: &Attachment,
     ) -> Result<Bundle, Failure> {
         let node = Arc::clone(&self.node);
-        let (id, spec) = (self.id, record.spec.clone());
+        let (id, spec, image) = (self.id, record.spec.clone(), image.clone());
         let (directory, netns) = (self.paths.directory().to_owned(), attachment.netns.clone());
         let prepared = tokio::task::spawn_blocking(move || {
             let cgroup_path = node.cgroups.path_of(id);
@@ -138,6 +169,7 @@ impl Keeper {
         prepared.await.map_err(|error| blame::defect(&error))?.map_err(|error| blame::bundle(&error))
     }
 
+    #[tracing::instrument(name = "sandbox", skip_all, fields(workload = %self.id))]
     async fn sandbox(&self, record: &WorkloadRecord, bundle: &Bundle) -> Result<Sandbox, Failure> {
         let request = LaunchRequest {
             id: self.id,

@@ -29,14 +29,19 @@ pub(crate) async fn run(node: Arc<Node>) {
             Ok(Some(pruned)) if pruned.freed_bytes == 0 => {
                 if !is_stuck {
                     let percent = node.images.marks.high_percent;
-                    tracing::warn!("the disk of the data directory is over {percent} % full, but not of unused images");
+                    tracing::warn!(
+                        "the disk of the data directory is over {percent} % full, but not of unused images"
+                    );
                 }
                 is_stuck = true;
             }
             Ok(Some(pruned)) => {
                 is_stuck = false;
                 let freed = format_size(pruned.freed_bytes);
-                tracing::info!(images = pruned.removed.len(), "removed unused images from a full disk: {freed} freed");
+                tracing::info!(
+                    images = pruned.removed.len(),
+                    "removed unused images from a full disk: {freed} freed"
+                );
                 for reference in pruned.removed {
                     node.events.publish(Event::image(Action::Pruned, reference.to_string()));
                 }

@@ -4,9 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use hypercore_api::v1::{self, image_pull_event::Event as PullEvent, image_service_server::ImageService};
 use hypercore_model::ImageReference;
-use hypercore_runtime::image::{
-    Image, PruneScope, PullProgress, Secret, SignatureForm, Verified, VerifyKey,
-};
+use hypercore_runtime::image::{Image, PruneScope, PullProgress, Secret, SignatureForm, Verified, VerifyKey};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
@@ -36,7 +34,8 @@ impl ImageService for Handlers {
         self.supervisor.spawn_once("image/pull", async move {
             let note = |progress: PullProgress| {
                 let event = PullEvent::Progress(pull_progress(&progress));
-                drop(answers.try_send(Ok(v1::ImagePullEvent { event: Some(event) })));
+                let event = v1::ImagePullEvent { event: Some(event), source: String::new() };
+                drop(answers.try_send(Ok(event)));
             };
             let pulled = tokio::select! {
                 pulled = node.images.store.pull(&reference, &node.images.settings, &note) => pulled,
@@ -45,8 +44,10 @@ impl ImageService for Handlers {
             };
             let end = match pulled {
                 Ok(pulled) => {
-                    node.events.publish(Event::image(Action::Pulled, pulled.reference.to_string()));
-                    Ok(v1::ImagePullEvent { event: Some(PullEvent::Done(image(&pulled))) })
+                    let event = Event::image(Action::Pulled, reference.to_string());
+                    node.events.publish(event.with("source", &pulled.source));
+                    let done = PullEvent::Done(image(&pulled.image));
+                    Ok(v1::ImagePullEvent { event: Some(done), source: pulled.source })
                 }
                 Err(error) => Err(image_problem(&blame::pull(&error)).into()),
             };
@@ -154,9 +155,11 @@ impl ImageService for Handlers {
         let logout = images.store.logout(&registry, &images.logins).await;
         match logout.map_err(|error| image_problem(&blame::login(&error)))? {
             Some(registry) => Ok(Response::new(v1::ImageLogoutResponse { registry })),
-            None => Err(Problem::not_found("not_logged_in", format!("this node is not logged in to {registry}"))
-                .hint("logins of docker's own configuration are docker's to remove")
-                .into()),
+            None => {
+                Err(Problem::not_found("not_logged_in", format!("this node is not logged in to {registry}"))
+                    .hint("logins of docker's own configuration are docker's to remove")
+                    .into())
+            }
         }
     }
 }

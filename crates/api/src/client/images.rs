@@ -23,9 +23,9 @@ impl Client {
         Ok(self.images().list(v1::ImageListRequest {}).await?.into_inner().images)
     }
 
-    /// Removes a reference; answers how many bytes of disk that gave back.
-    pub async fn image_remove(&self, reference: &str) -> Result<u64, ApiError> {
-        let request = v1::ImageRemoveRequest { reference: reference.to_owned(), force: false };
+    /// Removes a reference, with `force` also one that a workload uses; answers how many bytes of disk that gave back.
+    pub async fn image_remove(&self, reference: &str, force: bool) -> Result<u64, ApiError> {
+        let request = v1::ImageRemoveRequest { reference: reference.to_owned(), force };
         Ok(self.images().remove(request).await?.into_inner().freed_bytes)
     }
 
@@ -33,6 +33,39 @@ impl Client {
     pub async fn image_import(&self, path: &str, reference: &str) -> Result<Vec<v1::Image>, ApiError> {
         let request = v1::ImageImportRequest { path: path.to_owned(), reference: reference.to_owned() };
         Ok(self.images().import(request).await?.into_inner().images)
+    }
+
+    /// Removes content that nothing needs, with `all` also references that no workload uses.
+    pub async fn image_prune(&self, all: bool) -> Result<v1::ImagePruneResponse, ApiError> {
+        Ok(self.images().prune(v1::ImagePruneRequest { all }).await?.into_inner())
+    }
+
+    /// Looks for a signature that one of the keys (PEM; none means those of the node's settings) made of an image.
+    pub async fn image_verify(
+        &self,
+        reference: &str,
+        keys: Vec<String>,
+    ) -> Result<v1::ImageVerifyResponse, ApiError> {
+        let request = v1::ImageVerifyRequest { reference: reference.to_owned(), keys };
+        Ok(self.images().verify(request).await?.into_inner())
+    }
+
+    /// Has the node try a login at a registry and keep it; answers the registry's name in image references.
+    pub async fn image_login(
+        &self,
+        registry: &str,
+        user: &str,
+        password: String,
+    ) -> Result<String, ApiError> {
+        let (registry, username) = (registry.to_owned(), user.to_owned());
+        let request = v1::ImageLoginRequest { registry, username, password };
+        Ok(self.images().login(request).await?.into_inner().registry)
+    }
+
+    /// Has the node forget a login; answers the registry's name in image references.
+    pub async fn image_logout(&self, registry: &str) -> Result<String, ApiError> {
+        let request = v1::ImageLogoutRequest { registry: registry.to_owned() };
+        Ok(self.images().logout(request).await?.into_inner().registry)
     }
 
     fn images(&self) -> ImageServiceClient<InterceptedService<Channel, Credentials>> {

@@ -1,4 +1,8 @@
-//! `hypercore image`: the images kept on the node.
+//! `hypercore image`: the images kept on the node, and what it is to registries.
+
+mod login;
+mod prune;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -36,6 +40,7 @@ Examples:
 const RM_EXAMPLES: &str = "\
 Examples:
   hypercore image rm nginx:1.27
+  hypercore image rm --force nginx:1.27        although a workload uses it
   hypercore image rm $(hypercore image ls -q)";
 
 const IMPORT_EXAMPLES: &str = "\
@@ -43,7 +48,7 @@ Examples:
   hypercore image import ./layout                     an OCI layout directory
   hypercore image import web.tar --as web:1           an oci-archive, under another name";
 
-/// Pull, import, list and remove images
+/// Pull, import, list, verify and remove images
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ImageArgs {
@@ -69,6 +74,9 @@ enum ImageCommand {
         /// [REGISTRY/]NAME[:TAG][@DIGEST]
         #[arg(required = true, value_name = "IMAGE")]
         references: Vec<ImageReference>,
+        /// Take away the name of an image that a workload uses; its content stays until the workload is gone
+        #[arg(short, long)]
+        force: bool,
     },
     /// Read images from an OCI layout directory or archive on the node's disk
     #[command(after_help = IMPORT_EXAMPLES)]
@@ -79,6 +87,10 @@ enum ImageCommand {
         #[arg(long = "as", value_name = "IMAGE")]
         rename: Option<ImageReference>,
     },
+    Prune(prune::PruneArgs),
+    Verify(verify::VerifyArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
 }
 
 /// Does it.
@@ -86,8 +98,12 @@ pub(super) async fn run(args: ImageArgs, context: &Context) -> Outcome {
     match args.command {
         ImageCommand::Pull { reference } => pull(&reference, context).await,
         ImageCommand::Ls => list(context).await,
-        ImageCommand::Rm { references } => remove(&references, context).await,
+        ImageCommand::Rm { references, force } => remove(&references, force, context).await,
         ImageCommand::Import { path, rename } => import(path, rename, context).await,
+        ImageCommand::Prune(args) => prune::run(&args, context).await,
+        ImageCommand::Verify(args) => verify::run(&args, context).await,
+        ImageCommand::Login(args) => login::log_in(args, context).await,
+        ImageCommand::Logout(args) => login::log_out(&args, context).await,
     }
 }
 
@@ -99,14 +115,17 @@ async fn pull(reference: &ImageReference, context: &Context) -> Outcome {
     while let Some(event) = events.next().await? {
         match event.event {
             Some(Event::Progress(progress)) => bars.update(&progress),
-            Some(Event::Done(done)) => image = Some(done),
+            Some(Event::Done(done)) => image = Some((done, event.source)),
             None => {}
         }
     }
     bars.finish();
-    let image = image.ok_or_else(|| {
+    let (image, source) = image.ok_or_else(|| {
         Failure::new(ErrorKind::Failed, "answer_incomplete", "the agent ended the pull without an image")
     })?;
+    if !source.is_empty() && source != reference.registry() {
+        context.console.say(&format!("{}: from the mirror {source}", reference.familiar()));
+    }
     print_references(&[ImageView::new(&image)], context)
 }
 
@@ -129,11 +148,11 @@ async fn list(context: &Context) -> Outcome {
     })
 }
 
-async fn remove(references: &[ImageReference], context: &Context) -> Outcome {
+async fn remove(references: &[ImageReference], force: bool, context: &Context) -> Outcome {
     let client = context.connect().await?;
     let targets: Vec<_> = references.iter().map(ImageReference::to_string).collect();
     let remove_one = async |client: &Client, target: &str| {
-        let freed = client.image_remove(target).await?;
+        let freed = client.image_remove(target, force).await?;
         context.console.say(&format!("{}: {} freed", familiar(target), format_size(freed)));
         Ok(target.to_owned())
     };

@@ -52,10 +52,12 @@ keys! {
     security { encryption_algorithm, signature_algorithm, key_derivation }
     storage { backend, replication_factor, fsync }
     gateway { listen_address, database_url, redis_url, loki_url }
-    runtime { vmm, kernel, cidr, bridge, registry_mirrors, insecure_registries }
-    cluster { base_url, tls_cert, tls_key, policy, respawn_on_node_failure }
+    runtime { vmm, kernel, cidr, cidr6, bridge, registry_mirrors, insecure_registries, verify_keys,
+        image_gc_high_percent, image_gc_low_percent, records_keep }
+    cluster { base_url, grpc_listen_address, tls_cert, tls_key, policy, respawn_on_node_failure }
+    ingress { http, https, tls, drain, access_log }
     beacon { endpoint, price_per_gb, interval }
-    logging { level, format }
+    logging { level, format, otlp_endpoint }
 }
 
 /// The key of this name in this table.

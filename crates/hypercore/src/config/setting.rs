@@ -91,6 +91,13 @@ impl Setting for Vec<String> {
     }
 }
 
+impl Setting for Vec<AbsolutePath> {
+    fn read(raw: Raw<'_>) -> Result<Self, String> {
+        let paths = Vec::<String>::read(raw)?;
+        paths.iter().map(|path| AbsolutePath::read(Raw::Env(path))).collect()
+    }
+}
+
 impl Setting for BTreeMap<String, String> {
     /// In the environment: `KEY=VALUE` separated by commas.
     fn read(raw: Raw<'_>) -> Result<Self, String> {
@@ -165,6 +172,11 @@ impl Period {
     pub(super) const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
+
+    /// The length of time itself.
+    pub(crate) const fn duration(self) -> Duration {
+        self.0
+    }
 }
 
 impl Setting for Period {
@@ -219,7 +231,14 @@ impl Setting for AbsolutePath {
 
 /// A value that may be left out by writing an empty string.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OrEmpty<T>(pub(super) Option<T>);
+pub(crate) struct OrEmpty<T>(pub(crate) Option<T>);
+
+impl<T> OrEmpty<T> {
+    /// The value, if there is one.
+    pub(crate) const fn get(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
 
 impl<T: Setting> Setting for OrEmpty<T> {
     fn read(raw: Raw<'_>) -> Result<Self, String> {

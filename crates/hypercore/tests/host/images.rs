@@ -1,5 +1,9 @@
 //! Images: from a registry and from files, good ones and each kind of bad one.
 
+mod access;
+mod prune;
+mod verify;
+
 use hypercore_fixtures::{ImageBuilder, skip_without_root};
 
 use crate::node::{Node, free_address, registry};

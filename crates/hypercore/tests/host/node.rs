@@ -31,6 +31,7 @@ pub(crate) struct Node {
     /// Where metrics and health are served.
     pub(crate) http: SocketAddr,
     agent: Option<Child>,
+    settings: Vec<(&'static str, String)>,
     before: Leftovers,
 }
 
@@ -39,11 +40,21 @@ impl Node {
     pub(crate) fn start() -> Self {
         let mut node = Self::prepare();
         node.start_agent();
-        let archive = node.path("busybox.tar");
+        node.import_busybox();
+        node
+    }
+
+    /// Imports the busybox image as `busybox`.
+    pub(crate) fn import_busybox(&self) {
+        let archive = self.path("busybox.tar");
         let image = ImageBuilder::busybox().unwrap().build();
         image.write_archive(&archive, "busybox").unwrap();
-        node.run(&["image", "import", archive.to_str().unwrap(), "--as", "busybox"]).expect(0);
-        node
+        self.run(&["image", "import", archive.to_str().unwrap(), "--as", "busybox"]).expect(0);
+    }
+
+    /// Takes an agent that was started otherwise, to be ended with the node.
+    pub(crate) fn is_run_by(&mut self, agent: Child) {
+        self.agent = Some(agent);
     }
 
     /// A node whose agent doesn't run yet.
@@ -55,7 +66,7 @@ impl Node {
         let bridge = format!("hct{number}");
         let cidr = format!("10.{}.{}.0/24", 64 + number / 256 % 128, number % 256);
         let before = Leftovers::naming(&[&bridge, scratch.path().to_str().unwrap()]);
-        Self { scratch, bridge, cidr, http: free_address(), agent: None, before }
+        Self { scratch, bridge, cidr, http: free_address(), agent: None, settings: Vec::new(), before }
     }
 
     /// A path in the scratch directory.
@@ -97,12 +108,18 @@ impl Node {
         assert!(reached.is_some(), "{workload} never was {status}: {:#}", self.inspect(workload));
     }
 
+    /// Has the agent find this in its environment when it starts next.
+    pub(crate) fn set(&mut self, variable: &'static str, value: impl Into<String>) {
+        self.settings.push((variable, value.into()));
+    }
+
     /// `hypercore up` for this node.
     pub(crate) fn up(&self) -> Command {
         let mut command = hypercore();
         command.arg("up").arg("--data-dir").arg(self.path("data")).arg("--runtime-dir").arg(self.path("run"));
         command.args(["--bridge", &self.bridge, "--cidr", &self.cidr]);
         command.arg("--http-bind-addr").arg(self.http.to_string());
+        command.envs(self.settings.iter().map(|(variable, value)| (*variable, value)));
         command
     }
 
@@ -117,6 +134,11 @@ impl Node {
         let answers = || self.run(&["ps"]).code == Some(0);
         let is_up = wait_until(AGENT_TIME_MAX, || answers().then_some(()));
         assert!(is_up.is_some(), "the agent did not come up: {}", self.agent_log());
+    }
+
+    /// The agent's process.
+    pub(crate) fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().id()
     }
 
     /// Kills the agent with SIGKILL.

@@ -5,7 +5,10 @@ use hypercore_model::ImageReference;
 
 use super::{
     Credential, Credentials, ImageStore, LoginError, RegistrySettings, Secret, TransferError,
-    blocking::{ShuttingDown, blocking}, credentials::Logins, endpoint::Endpoint, registry::Registry,
+    blocking::{ShuttingDown, blocking},
+    credentials::Logins,
+    endpoint::Endpoint,
+    registry::Registry,
 };
 
 impl ImageStore {

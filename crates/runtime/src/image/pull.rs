@@ -16,6 +16,15 @@ use super::{
 /// Indexes that may lead to one another before a manifest comes.
 const INDEX_DEPTH_MAX: usize = 3;
 
+/// A pulled image, and who had it.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image.
+    pub image: Image,
+    /// The image's own registry, or the mirror that it came from.
+    pub source: String,
+}
+
 impl ImageStore {
     /// Brings an image from its registry (or a mirror) into the store, or only its name when the content is here.
     /// Always asks what the name means now; ask [`Self::get`] first when that is not wanted.
@@ -27,7 +36,7 @@ impl ImageStore {
         reference: &ImageReference,
         settings: &RegistrySettings,
         progress: &(dyn Fn(super::PullProgress) + Send + Sync),
-    ) -> Result<Image, PullError> {
+    ) -> Result<Pulled, PullError> {
         let failed = |endpoint: Endpoint, cause| {
             Err(PullError { image: Box::new(reference.clone()), registry: endpoint.name, cause })
         };
@@ -35,7 +44,7 @@ impl ImageStore {
             match self.pull_from(&mirror, reference, settings, progress).await {
                 Ok(image) => {
                     tracing::info!(image = %reference, mirror = mirror.name, "pulled from a mirror");
-                    return Ok(image);
+                    return Ok(Pulled { image, source: mirror.name });
                 }
                 Err(cause) if cause.is_local() => return failed(mirror, cause),
                 Err(cause) => {
@@ -46,7 +55,7 @@ impl ImageStore {
         }
         let own = Endpoint::own(reference, settings);
         match self.pull_from(&own, reference, settings, progress).await {
-            Ok(image) => Ok(image),
+            Ok(image) => Ok(Pulled { image, source: own.name }),
             Err(cause) => failed(own, cause),
         }
     }

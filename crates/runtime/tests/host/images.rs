@@ -44,15 +44,17 @@ impl Store {
     }
 
     async fn pull(&self, reference: &str) -> Result<Image, PullError> {
-        self.images.pull(&parsed(reference), &RegistrySettings::default(), &|_| {}).await
+        let pulled = self.images.pull(&parsed(reference), &RegistrySettings::default(), &|_| {}).await;
+        pulled.map(|pulled| pulled.image)
     }
 
     /// Pulls and also returns how each layer's pull ended.
     async fn pull_watched(&self, reference: &str) -> (Image, Vec<PullProgress>) {
         let steps = Mutex::new(Vec::new());
         let watch = |step| steps.lock().unwrap().push(step);
-        let image = self.images.pull(&parsed(reference), &RegistrySettings::default(), &watch).await.unwrap();
-        (image, steps.into_inner().unwrap())
+        let pulled =
+            self.images.pull(&parsed(reference), &RegistrySettings::default(), &watch).await.unwrap();
+        (pulled.image, steps.into_inner().unwrap())
     }
 
     /// Names of everything in a directory of the store, sorted.

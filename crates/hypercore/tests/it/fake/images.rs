@@ -25,7 +25,7 @@ impl ImageService for Service {
         let layer = v1::PullProgress { layer: "sha256:00".into(), received: 1, total: 2, step: 1 };
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         for event in [Event::Progress(layer), Event::Done(image(&reference))] {
-            sender.try_send(Ok(v1::ImagePullEvent { event: Some(event) })).unwrap();
+            sender.try_send(Ok(v1::ImagePullEvent { event: Some(event), source: String::new() })).unwrap();
         }
         Ok(Response::new(ReceiverStream::new(receiver)))
     }

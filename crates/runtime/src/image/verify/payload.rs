@@ -33,12 +33,7 @@ struct Image {
 }
 
 /// Who signed this payload, when the payload is about that digest.
-pub(super) fn signer(
-    payload: &[u8],
-    signature: &str,
-    signed: &Digest,
-    keys: &[VerifyKey],
-) -> Option<Signer> {
+pub(super) fn signer(payload: &[u8], signature: &str, signed: &Digest, keys: &[VerifyKey]) -> Option<Signer> {
     let signature = STANDARD.decode(signature.trim()).ok()?;
     // What nobody trusted signed isn't even parsed.
     let key = keys.iter().find(|key| key.has_signed(payload, &signature))?;

@@ -28,7 +28,7 @@ fn auths(registry: &str) -> String {
 
 async fn pull(store: &Store, reference: &str, settings: &RegistrySettings) -> Result<String, TransferError> {
     match store.images.pull(&parsed(reference), settings, &|_| {}).await {
-        Ok(image) => Ok(image.digest.to_string()),
+        Ok(pulled) => Ok(pulled.image.digest.to_string()),
         Err(error) => Err(cause(error, reference)),
     }
 }

@@ -163,8 +163,9 @@ async fn a_mirror_serves_docker_hub_and_a_dead_one_is_passed_over() {
     let free_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mirrors = vec![format!("http://{free_port}"), registry.address().to_owned()];
     let settings = RegistrySettings { mirrors, ..RegistrySettings::default() };
-    let image = store.images.pull(&parsed("web:1"), &settings, &|_| {}).await.unwrap();
-    assert_eq!(image.digest.to_string(), made.digest());
+    let pulled = store.images.pull(&parsed("web:1"), &settings, &|_| {}).await.unwrap();
+    assert_eq!(pulled.source, registry.address());
+    assert_eq!(pulled.image.digest.to_string(), made.digest());
     assert!(store.images.get(&parsed("docker.io/library/web:1")).is_some());
 }
 

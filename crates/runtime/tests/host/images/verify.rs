@@ -151,8 +151,9 @@ async fn where_signatures_are_demanded_nothing_else_comes_in_or_runs() {
     let image = two_layers();
     let reference = registry.push(&image, "app:1").unwrap();
     let settings = demanding(&[&signer]);
-    let pull =
-        async |settings: &RegistrySettings| store.images.pull(&parsed(&reference), settings, &|_| {}).await;
+    let pull = async |settings: &RegistrySettings| {
+        store.images.pull(&parsed(&reference), settings, &|_| {}).await.map(|pulled| pulled.image)
+    };
     assert_eq!(why(pull(&settings).await.unwrap_err(), &reference), SignatureError::Unsigned);
     store.assert_nothing_new();
     assert_eq!(store.names("blobs/sha256"), [""; 0], "not even a layer came");
