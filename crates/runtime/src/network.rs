@@ -64,6 +64,7 @@ use firewall::Firewall;
 use group::NodeTag;
 use namespace::on_own_thread;
 use netlink::Netlink;
+use nftables::Nftables;
 use registry::{Outcome, Registry};
 use veth::Veth;
 use work::{Plan, Work};
@@ -109,7 +110,9 @@ impl Network {
         let attachments = registry.attachments();
         let (for_thread, on_thread) = (config.clone(), attachments.clone());
         let mtu = on_own_thread(move || host::prepare(&for_thread, &on_thread)).await?;
-        let firewall = Arc::new(Firewall::new(config.bridge.clone(), config.subnet, config.prefix));
+        let nftables = Nftables::open().map_err(|source| FirewallError::Socket(Arc::new(source)))?;
+        let firewall = Firewall::new(config.bridge.clone(), config.subnet, config.prefix, nftables);
+        let firewall = Arc::new(firewall);
         firewall.install(&attachments).await?;
         for chain in firewall::dropping_chains(&config.bridge).await? {
             tracing::warn!(

@@ -22,7 +22,7 @@ use super::{
     attachment::Attachment,
     element::elements_of,
     group::NodeTag,
-    nftables,
+    nftables::Nftables,
     prefix::WorkloadPrefix,
 };
 
@@ -44,6 +44,9 @@ pub enum FirewallError {
     /// `nft` refused the change.
     #[error("nft refused: {0}")]
     Refused(String),
+    /// No netlink socket.
+    #[error("can't open a netlink socket to the firewall")]
+    Socket(#[source] Arc<io::Error>),
     /// The kernel refused to add elements.
     #[error("the kernel refused to add a workload to the nft table {table}; is the table still there?")]
     Add {
@@ -70,6 +73,7 @@ pub(super) struct Firewall {
     bridge: BridgeName,
     subnet: WorkloadSubnet,
     prefix: Option<WorkloadPrefix>,
+    nftables: Nftables,
 }
 
 impl Firewall {
@@ -77,8 +81,9 @@ impl Firewall {
         bridge: BridgeName,
         subnet: WorkloadSubnet,
         prefix: Option<WorkloadPrefix>,
+        nftables: Nftables,
     ) -> Self {
-        Self { bridge, subnet, prefix }
+        Self { bridge, subnet, prefix, nftables }
     }
 
     /// Makes the table with what these workloads need, in place of whatever is there. No other change may be under way.
@@ -91,17 +96,18 @@ impl Firewall {
         run(&script).await
     }
 
-    /// Makes a workload known: its tenant, what it may reach, its published ports. In the calling thread's namespace.
+    /// Makes a workload known: its tenant, what it may reach, its published ports.
     pub(super) fn admit(&self, attachment: &Attachment) -> Result<(), FirewallError> {
         let (table, elements) = (self.table(), elements_of(&self.bridge, attachment));
-        nftables::add(&table, &elements)
+        self.nftables
+            .add(&table, &elements)
             .map_err(|source| FirewallError::Add { table, source: Arc::new(source) })
     }
 
-    /// Forgets a workload, if it is known. In the calling thread's namespace.
+    /// Forgets a workload, if it is known.
     pub(super) fn expel(&self, attachment: &Attachment) -> Result<(), FirewallError> {
         let (table, elements) = (self.table(), elements_of(&self.bridge, attachment));
-        match nftables::remove(&table, &elements) {
+        match self.nftables.remove(&table, &elements) {
             // Somebody removed the whole table, and the workload's elements with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(|source| FirewallError::Remove { table, source: Arc::new(source) }),
@@ -200,7 +206,8 @@ mod tests {
     fn every_word_is_filled_in_and_a_node_without_ipv6_has_no_rules_that_need_its_prefix() {
         let rules = |prefix: Option<&str>| {
             let prefix = prefix.map(|prefix| prefix.parse().unwrap());
-            Firewall::new("br7".parse().unwrap(), "10.7.0.0/16".parse().unwrap(), prefix).rules()
+            let nftables = Nftables::open().unwrap();
+            Firewall::new("br7".parse().unwrap(), "10.7.0.0/16".parse().unwrap(), prefix, nftables).rules()
         };
         let with = rules(Some("fd12:3456:789a:1::/64"));
         assert!(

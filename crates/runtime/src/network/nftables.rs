@@ -3,7 +3,10 @@
 //!
 //! Wire format: linux/netfilter/nfnetlink.h and nf_tables.h. A batch is one transaction: all of it happens or nothing.
 
-use std::io;
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
 
 use rtnetlink::{
     packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST},
@@ -35,15 +38,51 @@ const NESTED: u16 = 1 << 15;
 const ERROR: u16 = 2;
 const HEADER_LEN: usize = 16;
 
-/// Adds elements to the table in one transaction. Those that exist already, with the same data, are fine.
-pub(super) fn add(table: &str, elements: &[Element]) -> io::Result<()> {
-    commit(&batch(table, &all(NEW_ELEMENT, elements)))
-}
+/// A socket to the firewall of the network namespace that it was opened in. It is kept open: closing one after a
+/// removal waits for the kernel to forget what was removed, which takes ten times as long as all the rest.
+#[derive(Debug)]
+pub(super) struct Nftables(Mutex<Socket>);
 
-/// Removes elements from the table in one transaction. Those that don't exist are fine.
-pub(super) fn remove(table: &str, elements: &[Element]) -> io::Result<()> {
-    // Older kernels can't remove what may not exist (`NFT_MSG_DESTROYSETELEM` came with 6.3): it is added first.
-    commit(&batch(table, &[all(NEW_ELEMENT, elements), all(DELETE_ELEMENT, elements)].concat()))
+impl Nftables {
+    /// Opens a socket in the calling thread's network namespace.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // The kernel answers before sending returns: there is never anything to wait for.
+        socket.set_non_blocking(true)?;
+        Ok(Self(Mutex::new(socket)))
+    }
+
+    /// Adds elements to the table in one transaction. Those that exist already, with the same data, are fine.
+    pub(super) fn add(&self, table: &str, elements: &[Element]) -> io::Result<()> {
+        self.commit(&batch(table, &all(NEW_ELEMENT, elements)))
+    }
+
+    /// Removes elements from the table in one transaction. Those that don't exist are fine.
+    pub(super) fn remove(&self, table: &str, elements: &[Element]) -> io::Result<()> {
+        // Older kernels can't remove what may not exist (`NFT_MSG_DESTROYSETELEM` came with 6.3): it is added first.
+        self.commit(&batch(table, &[all(NEW_ELEMENT, elements), all(DELETE_ELEMENT, elements)].concat()))
+    }
+
+    /// Sends a batch and reads all of the kernel's verdict.
+    fn commit(&self, batch: &[u8]) -> io::Result<()> {
+        // Each exchange is complete or an error that leaves nothing unread, so a poisoned socket is still right.
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.send(batch, 0)?;
+        let mut verdicts = Vec::new();
+        loop {
+            match socket.recv_from_full() {
+                Ok((datagram, _)) => verdicts.push(verdict(&datagram)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => verdicts.push(Err(error)),
+            }
+        }
+        let is_acknowledged =
+            verdicts.into_iter().try_fold(false, |so_far, now| Ok::<_, io::Error>(now? | so_far))?;
+        let silent = || io::Error::new(io::ErrorKind::InvalidData, "the kernel did not answer");
+        is_acknowledged.then_some(()).ok_or_else(silent)
+    }
 }
 
 /// A message type for each of these elements.
@@ -81,7 +120,7 @@ fn message(kind: u16, flags: u16, family: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = len.to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    // Sequence and port: nobody asks twice on these sockets.
+    // No sequence and no port: a batch is sent when all of the one before was answered.
     bytes.extend([0; 8]);
     // What frames a batch names the subsystem it is for.
     let resource = if family == UNSPECIFIED { SUBSYSTEM } else { 0 };
@@ -89,25 +128,6 @@ fn message(kind: u16, flags: u16, family: u8, body: &[u8]) -> Vec<u8> {
     bytes.extend(resource.to_be_bytes());
     bytes.extend(body);
     bytes
-}
-
-/// Sends a batch and reads the kernel's verdict, which is there when sending returns.
-fn commit(batch: &[u8]) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(batch, 0)?;
-    socket.set_non_blocking(true)?;
-    let mut is_acknowledged = false;
-    loop {
-        match socket.recv_from_full() {
-            Ok((datagram, _)) => is_acknowledged |= verdict(&datagram)?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
-    let silent = || io::Error::new(io::ErrorKind::InvalidData, "the kernel did not answer");
-    is_acknowledged.then_some(()).ok_or_else(silent)
 }
 
 /// Whether a datagram of answers holds the acknowledgement; the first refusal in it is the error.

@@ -2,15 +2,15 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
 };
 
-use hypercore_model::PortProtocol;
-use hypercore_runtime::network::{AttachError, ClaimError, PortHolder};
+use hypercore_model::{PortProtocol, limits::PORTS_COUNT_MAX};
+use hypercore_runtime::network::{AttachError, ClaimError, Network, NetworkConfig, PortHolder};
 
 use super::lab::{
-    GATEWAY, HOST, LOCALHOST, Lab, OUTSIDE, PATIENCE, ask, connect, id, inside, listen, on_a_machine, port,
-    publish, talk,
+    GATEWAY, GATEWAY6, HOST, HOST6, LOCALHOST, Lab, OUTSIDE, OUTSIDE6, PATIENCE, ask, connect, everything,
+    id, inside, listen, on_a_machine, port, publish, run, talk,
 };
 
 #[test]
@@ -128,5 +128,63 @@ fn a_port_is_free_again_once_its_workload_is_detached() {
         let web = network.attach(id(2), &publish(&[port("8080:81")])).await.unwrap();
         let listener = inside(&web, || listen(81));
         talk(&mut connect(LOCALHOST, 8080, PATIENCE).unwrap(), &listener);
+    });
+}
+
+#[test]
+fn a_published_port_stands_on_ipv6_too() {
+    on_a_machine("a_published_port_stands_on_ipv6_too", async |lab| {
+        let network = lab.open(vec![]).await.unwrap();
+        let web = network.attach(id(1), &publish(&[port("8080:80"), port("5353:53/udp")])).await.unwrap();
+        let other = network.attach(id(2), &publish(&[])).await.unwrap();
+        let listener = inside(&web, || listen(80));
+        let server = inside(&web, || UdpSocket::bind("[::]:53").unwrap());
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (_, peer) = talk(&mut lab.outside(|| connect(HOST6, 8080, PATIENCE)).unwrap(), &listener);
+        assert_eq!(peer, OUTSIDE6, "the workload sees who connects from outside");
+        lab.outside(|| ask(HOST6, 5353, &server)).unwrap();
+        for address in [HOST6, GATEWAY6] {
+            talk(&mut connect(address, 8080, PATIENCE).unwrap(), &listener);
+            for attachment in [&web, &other] {
+                talk(&mut inside(attachment, || connect(address, 8080, PATIENCE)).unwrap(), &listener);
+            }
+        }
+        // Refused at once, so that clients of `localhost` go on to 127.0.0.1.
+        let refused = connect(Ipv6Addr::LOCALHOST, 8080, PATIENCE).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(TcpListener::bind("[::1]:8080").is_err(), "nobody takes a published port");
+    });
+}
+
+#[test]
+fn a_node_without_ipv6_publishes_on_ipv4_alone() {
+    on_a_machine("a_node_without_ipv6_publishes_on_ipv4_alone", async |lab| {
+        let config = NetworkConfig { prefix: None, ..lab.config() };
+        let network = Network::open(config, vec![]).await.unwrap();
+        let web = network.attach(id(1), &publish(&[port("8080:80")])).await.unwrap();
+        assert_eq!(web.address6, None);
+        let listener = inside(&web, || listen(80));
+        talk(&mut lab.outside(|| connect(HOST, 8080, PATIENCE)).unwrap(), &listener);
+        assert!(lab.outside(|| connect(HOST6, 8080, PATIENCE)).is_err());
+        let addresses = inside(&web, || run("ip", "-o -6 addr show dev eth0"));
+        assert_eq!(addresses, "", "no IPv6 at all");
+    });
+}
+
+#[test]
+fn a_workload_publishes_as_many_ports_as_it_may_have() {
+    on_a_machine("a_workload_publishes_as_many_ports_as_it_may_have", async |lab| {
+        let network = lab.open(vec![]).await.unwrap();
+        let before = everything(lab);
+        let ports: Vec<_> =
+            (0..PORTS_COUNT_MAX).map(|n| port(&format!("{}:{}", 20_000 + n, 1_000 + n))).collect();
+        let web = network.attach(id(1), &publish(&ports)).await.unwrap();
+        for published in [web.ports[0], web.ports[PORTS_COUNT_MAX / 2], web.ports[PORTS_COUNT_MAX - 1]] {
+            let listener = inside(&web, || listen(published.container.get()));
+            talk(&mut connect(LOCALHOST, published.host.get(), PATIENCE).unwrap(), &listener);
+            talk(&mut connect(GATEWAY6, published.host.get(), PATIENCE).unwrap(), &listener);
+        }
+        network.detach(id(1)).await.unwrap();
+        assert_eq!(everything(lab), before);
     });
 }
