@@ -183,57 +183,75 @@ async fn a_token_is_bought_with_the_password_or_the_identity_token() {
     assert!(!requests.iter().any(|request| request.contains("long-lived")), "it belongs into the body alone");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_other_host_ever_sees_a_credential() {
-    if skip_without_root("no_other_host_ever_sees_a_credential") {
-        return;
+/// A host that answers whatever it is asked with a demand for a password, and must never get one.
+struct Thief {
+    server: Server,
+    url: String,
+}
+
+impl Thief {
+    fn lurk(image: &OciImage) -> Self {
+        let server = Server::serve(image, |script| {
+            for path in ["/token", "/stolen", MANIFEST] {
+                script.set(path, [challenge("Basic realm=\"give\"".to_owned())]);
+            }
+        });
+        let url = format!("http://{}", server.address());
+        Self { server, url }
     }
-    let (image, place) = (two_layers(), tempfile::tempdir().unwrap());
-    let thief = Server::serve(&image, |script| {
-        // Whatever is asked here is answered by a demand for a password.
-        for path in ["/token", "/stolen", MANIFEST] {
-            script.set(path, [challenge("Basic realm=\"give\"".to_owned())]);
-        }
-    });
-    let thief_url = format!("http://{}", thief.address());
 
-    // A token server elsewhere, without TLS.
-    let registry = with_tokens(&image, |_| format!("{thief_url}/token"));
+    fn assert_empty_handed(&self) {
+        let seen = self.server.requests();
+        assert!(!seen.iter().any(|request| request.to_lowercase().contains("authorization")), "{seen:?}");
+    }
+}
+
+/// A redirect.
+fn away(to: String) -> Answer {
+    Answer { status: 307, headers: vec![("Location".to_owned(), to)], ..Answer::ok(Vec::new()) }
+}
+
+/// Why a pull fails at a registry that docker's configuration has a password for.
+async fn refused(registry: &Server) -> TransferError {
+    let place = tempfile::tempdir().unwrap();
     let settings = docker_config(place.path(), &auths(registry.address()));
-    let error = pull(&Store::new(), &registry.reference(), &settings).await.unwrap_err();
+    pull(&Store::new(), &registry.reference(), &settings).await.unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_server_elsewhere_gets_a_credential_without_tls() {
+    let image = two_layers();
+    let thief = Thief::lurk(&image);
+    let error = refused(&with_tokens(&image, |_| format!("{}/token", thief.url))).await;
     assert!(matches!(error, TransferError::TokenServerPlain { .. }), "{error:?}");
+    assert_eq!(thief.server.requests().len(), 0, "it isn't even asked");
 
-    // Redirects: of the manifest, and of the token.
-    let away = |to: String| Answer {
-        status: 307,
-        headers: vec![("Location".to_owned(), to)],
-        ..Answer::ok(Vec::new())
-    };
+    // The registry's own token server, which sends us elsewhere.
     let registry = Server::serve(&image, |script| {
-        script.set(MANIFEST, [away(format!("{thief_url}/stolen"))]);
+        let realm = format!("Bearer realm=\"{}/token\"", script.url);
+        script.set(MANIFEST, [challenge(realm)]);
+        script.set("/token", [away(format!("{}/token", thief.url))]);
     });
-    let settings = docker_config(place.path(), &auths(registry.address()));
-    let error = pull(&Store::new(), &registry.reference(), &settings).await.unwrap_err();
-    assert!(matches!(error, TransferError::Unauthorized), "{error:?}");
-    let registry = Server::serve(&image, |script| {
-        let challenged = challenge(format!("Bearer realm=\"{}/token\"", script.url));
-        script.set(MANIFEST, [challenged]);
-        script.set("/token", [away(format!("{thief_url}/token"))]);
-    });
-    let settings = docker_config(place.path(), &auths(registry.address()));
-    pull(&Store::new(), &registry.reference(), &settings).await.unwrap_err();
+    assert!(matches!(refused(&registry).await, TransferError::Refused { status: 307, .. }));
+    assert_eq!(thief.server.requests().len(), 0, "it isn't even asked");
+}
 
-    // A grant that the registry accepted, on a redirect after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_host_that_a_registry_redirects_to_gets_a_credential() {
+    let image = two_layers();
+    let thief = Thief::lurk(&image);
+    // A redirect to a host that asks who we are.
+    let registry =
+        Server::serve(&image, |script| script.set(MANIFEST, [away(format!("{}/stolen", thief.url))]));
+    assert!(matches!(refused(&registry).await, TransferError::Unauthorized));
+
+    // A redirect after the registry itself got what it asked for.
     let registry = Server::serve(&image, |script| {
-        script.set(
-            MANIFEST,
-            [challenge("Basic realm=\"x\"".to_owned()), away(format!("{thief_url}{MANIFEST}"))],
-        );
+        let asked = challenge("Basic realm=\"x\"".to_owned());
+        script.set(MANIFEST, [asked, away(format!("{}{MANIFEST}", thief.url))]);
     });
-    let settings = docker_config(place.path(), &auths(registry.address()));
-    pull(&Store::new(), &registry.reference(), &settings).await.unwrap_err();
+    refused(&registry).await;
     assert!(registry.requests().iter().any(|request| request.contains(AUTH)));
-
-    let seen = thief.requests();
-    assert!(!seen.is_empty() && !seen.iter().any(|request| request.contains("authorization")), "{seen:?}");
+    assert_eq!(thief.server.requests().len(), 2);
+    thief.assert_empty_handed();
 }
