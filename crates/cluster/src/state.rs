@@ -2,12 +2,12 @@
 //! [`State::apply`] and [`State::seal`].
 //!
 //! Reading order: [`command`] (what can be asked), [`record`] (what is kept), [`apply`](State::apply) and
-//! [`rejection`] (what is checked), [`event`] (what happened), [`row`] (how it is stored), [`block`] (how it is
-//! numbered and chained), [`resolve`] (how people name things).
+//! [`rejection`] (what is checked), [`event`] (what happened), [`room`] (what fits on a node),
+//! [`row`] (how it is stored), [`block`] (how it is numbered and chained), [`resolve`] (how people name things).
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hypercore_model::{NodeId, WorkloadId, WorkloadName};
+use hypercore_model::{NodeId, TokenId, WorkloadId, WorkloadName};
 
 pub mod block;
 pub mod command;
@@ -15,19 +15,21 @@ pub mod event;
 pub mod record;
 pub mod rejection;
 pub mod resolve;
+pub mod room;
 pub mod row;
 
 mod apply;
 mod load;
 
-pub use apply::{Applied, GRACE_MS_MAX};
+pub use apply::{Applied, GRACE_MS_DEFAULT, GRACE_MS_MAX, TOKENS_MAX};
 pub use block::{Block, BlockHash, Header, Root, Sealed, Tip};
 pub use command::{AuthoredCommand, ClusterId, Command, SignedCommand};
 pub use event::Event;
 pub use load::LoadError;
-pub use record::{ClusterRecord, Desired, NodeRecord, WorkloadRecord};
+pub use record::{ClusterRecord, Desired, NodeRecord, TokenGrant, TokenRecord, WorkloadRecord};
 pub use rejection::{Rejection, RejectionKind};
 pub use resolve::ResolveError;
+pub use room::{Resource, Resources};
 pub use row::{Change, Table};
 
 use row::{RemovalKey, Row};
@@ -46,8 +48,11 @@ pub struct State {
     nodes: BTreeMap<NodeId, Row<NodeRecord>>,
     workloads: BTreeMap<WorkloadId, Row<WorkloadRecord>>,
     removals: BTreeMap<RemovalKey, Row<()>>,
+    tokens: BTreeMap<TokenId, Row<TokenRecord>>,
     /// Index over `workloads`, derived.
     names: BTreeMap<WorkloadName, WorkloadId>,
+    /// What the workloads of each node reserve, derived; without the nodes where that is nothing.
+    reserved: BTreeMap<NodeId, Resources>,
 }
 
 impl State {
@@ -103,6 +108,17 @@ impl State {
         self.workload(self.names.get(name)?)
     }
 
+    /// Every token that was not revoked, in the order of ids; expired ones too.
+    pub fn tokens(&self) -> impl Iterator<Item = &TokenRecord> {
+        self.tokens.values().map(|row| &*row.record)
+    }
+
+    /// One token that was not revoked.
+    #[must_use]
+    pub fn token(&self, id: &TokenId) -> Option<&TokenRecord> {
+        self.tokens.get(id).map(|row| &*row.record)
+    }
+
     /// BLAKE3 over every row, in the order of tables and keys: two nodes with the same root agree on everything.
     ///
     /// Each row enters by its own hash, kept since it was written, so this costs one pass over about 60 bytes per
@@ -124,6 +140,9 @@ impl State {
         }
         for (key, row) in &self.removals {
             add(Table::Removals, &key.to_bytes(), &row.digest);
+        }
+        for (id, row) in &self.tokens {
+            add(Table::Tokens, id.as_bytes(), &row.digest);
         }
         Root(*hasher.finalize().as_bytes())
     }
@@ -147,10 +166,12 @@ impl State {
                 if let Some(name) = &row.record.spec.name {
                     self.names.insert(name.clone(), *id);
                 }
-                self.workloads.insert(*id, row.clone());
+                let before = self.workloads.insert(*id, row.clone());
+                self.reserve(before.as_ref().map(|row| &*row.record), Some(&*row.record));
             }
             Change::WorkloadGone(id) => {
                 let gone = self.workloads.remove(id);
+                self.reserve(gone.as_ref().map(|row| &*row.record), None);
                 if let Some(name) = gone.and_then(|row| row.record.spec.name.clone()) {
                     self.names.remove(&name);
                 }
@@ -160,6 +181,12 @@ impl State {
             }
             Change::RemovalForgotten(key) => {
                 self.removals.remove(key);
+            }
+            Change::Token(id, row) => {
+                self.tokens.insert(*id, row.clone());
+            }
+            Change::TokenGone(id) => {
+                self.tokens.remove(id);
             }
         }
     }

@@ -44,6 +44,22 @@ pub struct ExitRecord {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
+    /// How much of its output the log neither has nor tells of, in bytes: the disk was full to the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_output_bytes: u64,
+}
+
+impl ExitRecord {
+    /// An end whose output is in the log.
+    #[must_use]
+    pub const fn new(exit: ExitStatus, started_at: Timestamp, finished_at: Timestamp) -> Self {
+        Self { exit, started_at, finished_at, lost_output_bytes: 0 }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!               failed         stopped / lost              (never ran / ran and ended / its shim vanished)
 //! ```
 //!
-//! A status belongs to one attempt. The last three are final; another attempt begins at `pending` again.
+//! A status belongs to one run. The last three are final; what is started again begins at `pending`.
 
 use std::fmt;
 

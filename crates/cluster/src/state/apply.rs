@@ -1,6 +1,9 @@
 //! One command at a time against the state: checked completely, then done completely. It refuses to look at anything
 //! but the state and the command, so that every node comes to the same answer.
 
+mod report;
+mod token;
+
 use hypercore_model::{Attempt, Ipv4Cidr, NodeId, WorkloadId, WorkloadSpec};
 use hypercore_trust::Verified;
 
@@ -12,6 +15,9 @@ use crate::state::{
     rejection::Rejection,
     row::{Change, RemovalKey, Row},
 };
+
+pub use report::GRACE_MS_DEFAULT;
+pub use token::TOKENS_MAX;
 
 /// Longest grace period of a stop, in milliseconds: a day.
 pub const GRACE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -64,6 +70,13 @@ impl State {
             Command::CreateWorkload { id, spec, node } => self.plan_create(command, *id, spec, *node),
             Command::StopWorkload { id, signal, grace_ms } => self.plan_stop(*id, *signal, *grace_ms),
             Command::RemoveWorkload { id } => self.plan_remove(*id),
+            Command::CreateToken { id, grant, hash } => self.plan_create_token(*id, grant, *hash, command.at),
+            Command::RevokeToken { id } => Ok(self.plan_revoke_token(*id)),
+            Command::SetCapacity { node, capacity } => {
+                return report::plan_capacity(command, *node, *capacity, record);
+            }
+            Command::EndWorkload { id, attempt } => self.plan_end(author, *id, *attempt),
+            Command::ExpireWorkload { id } => self.plan_expire(author, *id),
         }?;
         let counted = NodeRecord { sequence: command.sequence, ..record.clone() };
         applied.changes.push(Change::Node(author, Row::new(counted)));
@@ -85,7 +98,7 @@ impl State {
         if let Some((by, other)) = self.nodes().find(|(_, other)| other.subnet.overlaps(subnet)) {
             return Err(Rejection::SubnetTaken { asked: subnet, taken: other.subnet, by });
         }
-        let record = NodeRecord { subnet, admitted_at: command.at, sequence: 0 };
+        let record = NodeRecord { subnet, admitted_at: command.at, sequence: 0, capacity: None };
         Ok(Applied {
             events: vec![Event::NodeAdmitted { node, subnet }],
             changes: vec![Change::Node(node, Row::new(record))],
@@ -107,11 +120,7 @@ impl State {
         if self.was_removed(id) {
             return Err(Rejection::WorkloadRemoved(id));
         }
-        self.node(&node).ok_or(Rejection::UnknownNode(node))?;
-        if let Some(holder) = spec.name.as_ref().and_then(|name| self.by_name(name)) {
-            let name = holder.spec.name.clone().expect("it was found by its name");
-            return Err(Rejection::NameTaken { name, by: holder.id });
-        }
+        self.admits(spec, node)?;
         let record = WorkloadRecord {
             id,
             spec: spec.clone(),
@@ -120,6 +129,8 @@ impl State {
             desired: Desired::Running,
             author: command.signer(),
             created_at: command.at,
+            ended: false,
+            expired: false,
         };
         Ok(Applied {
             events: vec![Event::WorkloadCreated { id, node }],
@@ -174,7 +185,7 @@ fn plan_founding(command: &Verified<AuthoredCommand>) -> Result<Applied, Rejecti
     }
     check_subnet(subnet)?;
     let cluster = ClusterRecord { id: ClusterId(command.digest()), founder, founded_at: command.at };
-    let node = NodeRecord { subnet, admitted_at: command.at, sequence: command.sequence };
+    let node = NodeRecord { subnet, admitted_at: command.at, sequence: command.sequence, capacity: None };
     Ok(Applied {
         events: vec![Event::ClusterFounded { founder }, Event::NodeAdmitted { node: founder, subnet }],
         changes: vec![Change::Cluster(Row::new(cluster)), Change::Node(founder, Row::new(node))],

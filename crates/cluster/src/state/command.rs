@@ -3,9 +3,13 @@
 
 use std::fmt;
 
-use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId, WorkloadSpec};
-use hypercore_trust::{Context, Signed, Statement};
+use hypercore_model::{Attempt, Ipv4Cidr, NodeId, Timestamp, TokenId, WorkloadId, WorkloadSpec};
+use hypercore_trust::{Context, Signed, Statement, TokenHash};
 use serde::{Deserialize, Serialize};
+
+use crate::state::record::TokenGrant;
+
+use crate::state::room::Resources;
 
 /// Longest encoded command, in bytes. Environment and arguments may together come near it; a block must still
 /// travel in one piece.
@@ -45,6 +49,41 @@ pub enum Command {
     /// Forgets a workload. Its node ends what still runs of it, and its name is free again.
     /// Repeated it has no effect.
     RemoveWorkload {
+        /// Which workload.
+        id: WorkloadId,
+    },
+    /// Lets whoever knows a secret call the API. Repeated with the same content it has no effect.
+    CreateToken {
+        /// Its identity, drawn by the caller.
+        id: TokenId,
+        /// What it allows to whom.
+        grant: TokenGrant,
+        /// The hash of its secret.
+        hash: TokenHash,
+    },
+    /// Makes a token worth nothing, at once. Repeated it has no effect.
+    RevokeToken {
+        /// Which token.
+        id: TokenId,
+    },
+    /// Says how much workloads may reserve of the author's own node. Repeated with the same amounts it has no effect.
+    SetCapacity {
+        /// The author.
+        node: NodeId,
+        /// What workloads may reserve in all.
+        capacity: Resources,
+    },
+    /// Says that an attempt has ended for good, so that it reserves nothing any more. From the workload's own node.
+    /// Repeated it has no effect.
+    EndWorkload {
+        /// Which workload.
+        id: WorkloadId,
+        /// Which attempt its node has seen the end of.
+        attempt: Attempt,
+    },
+    /// Stops a workload whose time to live is over, by its own grace period. From the workload's own node, which alone
+    /// knows how much time has really passed. It has no effect on one that was told to stop before.
+    ExpireWorkload {
         /// Which workload.
         id: WorkloadId,
     },

@@ -1,13 +1,13 @@
 //! The state back from its stored rows. It refuses rows it can't read, rows that contradict each other, and rows
 //! whose root is not the one the last block names: something then changed them behind the state's back.
 
-use hypercore_model::{NodeId, WorkloadId};
+use hypercore_model::{NodeId, TokenId, WorkloadId};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::state::{
     State,
     block::{Root, Tip},
-    record::WorkloadRecord,
+    record::{TokenRecord, WorkloadRecord},
     row::{self, Change, RemovalKey, Row, RowError, Table},
 };
 
@@ -108,6 +108,14 @@ fn read_row(table: Table, key: &[u8], value: &[u8]) -> Result<Change, LoadError>
         Table::Removals => {
             let removal = RemovalKey::from_bytes(key.try_into().map_err(|_| bad_key())?);
             Change::Removal(removal, read(table, key, value)?)
+        }
+        Table::Tokens => {
+            let id = TokenId::from_bytes(key.try_into().map_err(|_| bad_key())?);
+            let row = read::<TokenRecord>(table, key, value)?;
+            if row.record.id != id {
+                return Err(bad_key());
+            }
+            Change::Token(id, row)
         }
     })
 }

@@ -1,10 +1,15 @@
 //! What the state keeps of each thing: the records behind the rows.
 //! Fields are only ever added, each with a default, or the row's version grows.
 
-use hypercore_model::{Attempt, Ipv4Cidr, NodeId, Timestamp, WorkloadId, WorkloadSpec};
+use std::collections::BTreeSet;
+
+use hypercore_model::{
+    Attempt, Ipv4Cidr, NodeId, Scope, TenantName, Timestamp, TokenId, TokenName, WorkloadId, WorkloadSpec,
+};
+use hypercore_trust::TokenHash;
 use serde::{Deserialize, Serialize};
 
-use crate::state::command::ClusterId;
+use crate::state::{command::ClusterId, room::Resources};
 
 /// How the cluster came to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,9 @@ pub struct NodeRecord {
     pub admitted_at: Timestamp,
     /// The sequence number of the last of its commands that was applied; 0 before the first.
     pub sequence: u64,
+    /// What workloads may reserve of it in all; `None` until it has said so, and then nothing is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Resources>,
 }
 
 /// What a workload shall do.
@@ -60,4 +68,56 @@ pub struct WorkloadRecord {
     pub author: NodeId,
     /// When, by the author's clock.
     pub created_at: Timestamp,
+    /// Whether its node has seen its last end: it reserves nothing any more. Until then also a stopped one does, for
+    /// its processes may still be there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ended: bool,
+    /// Whether it was stopped because its time to live was over.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub expired: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// What a token allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenGrant {
+    /// What people call the token; unique among tokens.
+    pub name: Option<TokenName>,
+    /// What its holder may do; at least one.
+    pub scopes: BTreeSet<Scope>,
+    /// Whose workloads it is about; `None` is everybody's.
+    pub tenant: Option<TenantName>,
+    /// From when on it is worth nothing; `None` is never.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Somebody who may call the API over the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Its identity.
+    pub id: TokenId,
+    /// What it allows.
+    pub grant: TokenGrant,
+    /// The hash of its secret.
+    pub hash: TokenHash,
+    /// When it was made, by the author's clock.
+    pub created_at: Timestamp,
+}
+
+impl TokenGrant {
+    /// The most its holder may do.
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        self.scopes.last().copied()
+    }
+
+    /// Whether it was worth something until before `now`, and isn't any more.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
 }

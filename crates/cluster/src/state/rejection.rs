@@ -1,9 +1,11 @@
 //! Why a command was not applied. Every reason names what it is about, and [`Rejection::kind`] tells a mistake,
 //! a refusal, an absence and a conflict apart.
 
-use hypercore_model::{Ipv4Cidr, NodeId, WorkloadId, WorkloadName, spec::SpecError};
+use hypercore_model::{
+    Attempt, Ipv4Cidr, NodeId, TokenId, TokenName, WorkloadId, WorkloadName, spec::SpecError,
+};
 
-use crate::state::{command::COMMAND_BYTES_MAX, command::ClusterId};
+use crate::state::{TOKENS_MAX, command::COMMAND_BYTES_MAX, command::ClusterId, room::Resource};
 
 /// The sort of a [`Rejection`]: what an exit code or a status code is chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,59 @@ pub enum Rejection {
         /// Who has it.
         by: WorkloadId,
     },
+    /// A token that allows nothing.
+    #[error("a token needs a scope: read, run or admin")]
+    TokenScopes,
+    /// A token of one tenant that reaches beyond it.
+    #[error("a token of one tenant can't have the scope admin, which reaches beyond tenants")]
+    TokenTooWide,
+    /// A token with that id exists and is not the same.
+    #[error("token {0} exists already and is not the same")]
+    TokenExists(TokenId),
+    /// Another token has the name.
+    #[error("the name {name} is taken by token {by}")]
+    TokenNameTaken {
+        /// The name.
+        name: TokenName,
+        /// Which token has it.
+        by: TokenId,
+    },
+    /// There is no room for one more token.
+    #[error("there are {TOKENS_MAX} tokens already; revoke some first")]
+    TooManyTokens,
+    /// The node has less left than the workload would reserve.
+    #[error("the node has no room: {} of {what} asked for, {} of {} free", .what.show(*.asked), .what.show(*.free), .what.show(*.capacity))]
+    NoRoom {
+        /// What there is too little of: CPU in thousandths, memory in bytes.
+        what: Resource,
+        /// How much was asked for.
+        asked: u64,
+        /// How much is free.
+        free: u64,
+        /// How much there is in all.
+        capacity: u64,
+    },
+    /// Only a node itself may say this.
+    #[error("only node {} may say this, not node {}", .node.short(), .author.short())]
+    NotItself {
+        /// Who said it.
+        author: NodeId,
+        /// Whom it is about.
+        node: NodeId,
+    },
+    /// The attempt is not the one that is wanted.
+    #[error("workload {id} is at attempt {}, not {}", .current.number(), .attempt.number())]
+    Superseded {
+        /// Which workload.
+        id: WorkloadId,
+        /// What the command is about.
+        attempt: Attempt,
+        /// What is wanted.
+        current: Attempt,
+    },
+    /// The workload has no time to live.
+    #[error("workload {0} has no time to live")]
+    NoTtl(WorkloadId),
 }
 
 impl Rejection {
@@ -112,15 +167,26 @@ impl Rejection {
             | Self::Spec(_)
             | Self::Signal(_)
             | Self::Grace(_)
-            | Self::SubnetSize(_) => RejectionKind::Invalid,
-            Self::NotFounded | Self::OtherCluster { .. } | Self::NotAdmitted(_) => RejectionKind::Refused,
+            | Self::SubnetSize(_)
+            | Self::TokenScopes
+            | Self::TokenTooWide => RejectionKind::Invalid,
+            Self::NotFounded
+            | Self::OtherCluster { .. }
+            | Self::NotAdmitted(_)
+            | Self::TooManyTokens
+            | Self::NoRoom { .. }
+            | Self::NotItself { .. } => RejectionKind::Refused,
             Self::UnknownNode(_) | Self::UnknownWorkload(_) => RejectionKind::NotFound,
             Self::Stale { .. }
             | Self::NodeExists { .. }
             | Self::SubnetTaken { .. }
             | Self::WorkloadExists(_)
             | Self::WorkloadRemoved(_)
-            | Self::NameTaken { .. } => RejectionKind::Conflict,
+            | Self::NameTaken { .. }
+            | Self::TokenExists(_)
+            | Self::TokenNameTaken { .. }
+            | Self::Superseded { .. }
+            | Self::NoTtl(_) => RejectionKind::Conflict,
         }
     }
 }

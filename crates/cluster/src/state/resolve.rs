@@ -29,12 +29,25 @@ impl State {
     /// # Errors
     /// [`ResolveError`] when that is none or several.
     pub fn resolve(&self, text: &str) -> Result<&Arc<WorkloadRecord>, ResolveError> {
+        self.resolve_among(text, |_| true)
+    }
+
+    /// The same among the workloads that `is_seen` lets somebody know of: the others are as if they didn't exist.
+    ///
+    /// # Errors
+    /// As [`State::resolve`].
+    pub fn resolve_among(
+        &self,
+        text: &str,
+        is_seen: impl Fn(&WorkloadRecord) -> bool,
+    ) -> Result<&Arc<WorkloadRecord>, ResolveError> {
         let by_id = text.parse().ok().and_then(|id: WorkloadId| self.workload(&id));
         let by_name = || text.parse().ok().and_then(|name: WorkloadName| self.by_name(&name));
-        if let Some(workload) = by_id.or_else(by_name) {
+        let is_seen = |workload: &&Arc<WorkloadRecord>| is_seen(workload);
+        if let Some(workload) = by_id.filter(is_seen).or_else(|| by_name().filter(is_seen)) {
             return Ok(workload);
         }
-        let mut matches = self.workloads().filter(|workload| workload.id.has_prefix(text));
+        let mut matches = self.workloads().filter(|workload| workload.id.has_prefix(text)).filter(is_seen);
         match (matches.next(), matches.next()) {
             (None, _) => Err(ResolveError::NotFound(text.to_owned())),
             (Some(workload), None) => Ok(workload),

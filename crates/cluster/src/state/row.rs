@@ -5,12 +5,12 @@
 
 use std::{fmt, sync::Arc};
 
-use hypercore_model::{NodeId, WorkloadId};
+use hypercore_model::{NodeId, TokenId, WorkloadId};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::state::{
     block::Tip,
-    record::{ClusterRecord, NodeRecord, WorkloadRecord},
+    record::{ClusterRecord, NodeRecord, TokenRecord, WorkloadRecord},
 };
 
 /// The version of every row this release writes.
@@ -29,11 +29,14 @@ pub enum Table {
     Workloads,
     /// Removed workloads, by the height of their removal and their id.
     Removals,
+    /// API tokens, by token id.
+    Tokens,
 }
 
 impl Table {
     /// Every table, in the order in which they enter the root.
-    pub const ALL: [Self; 5] = [Self::Tip, Self::Cluster, Self::Nodes, Self::Workloads, Self::Removals];
+    pub const ALL: [Self; 6] =
+        [Self::Tip, Self::Cluster, Self::Nodes, Self::Workloads, Self::Removals, Self::Tokens];
 
     /// The table's name in the store.
     #[must_use]
@@ -44,6 +47,7 @@ impl Table {
             Self::Nodes => "state/nodes",
             Self::Workloads => "state/workloads",
             Self::Removals => "state/removals",
+            Self::Tokens => "state/tokens",
         }
     }
 
@@ -55,6 +59,7 @@ impl Table {
             Self::Nodes => 2,
             Self::Workloads => 3,
             Self::Removals => 4,
+            Self::Tokens => 5,
         }
     }
 }
@@ -125,6 +130,10 @@ pub enum Change {
     Removal(RemovalKey, Row<()>),
     /// A removal is forgotten.
     RemovalForgotten(RemovalKey),
+    /// A token was made.
+    Token(TokenId, Row<TokenRecord>),
+    /// A token is gone.
+    TokenGone(TokenId),
 }
 
 impl Change {
@@ -137,6 +146,7 @@ impl Change {
             Self::Node(..) => Table::Nodes,
             Self::Workload(..) | Self::WorkloadGone(_) => Table::Workloads,
             Self::Removal(..) | Self::RemovalForgotten(_) => Table::Removals,
+            Self::Token(..) | Self::TokenGone(_) => Table::Tokens,
         }
     }
 
@@ -148,6 +158,7 @@ impl Change {
             Self::Node(id, _) => id.as_bytes().to_vec(),
             Self::Workload(id, _) | Self::WorkloadGone(id) => id.as_bytes().to_vec(),
             Self::Removal(key, _) | Self::RemovalForgotten(key) => key.to_bytes().to_vec(),
+            Self::Token(id, _) | Self::TokenGone(id) => id.as_bytes().to_vec(),
         }
     }
 
@@ -160,7 +171,8 @@ impl Change {
             Self::Node(_, row) => encode(&*row.record),
             Self::Workload(_, row) => encode(&*row.record),
             Self::Removal(_, row) => encode(&*row.record),
-            Self::WorkloadGone(_) | Self::RemovalForgotten(_) => return None,
+            Self::Token(_, row) => encode(&*row.record),
+            Self::WorkloadGone(_) | Self::RemovalForgotten(_) | Self::TokenGone(_) => return None,
         })
     }
 }

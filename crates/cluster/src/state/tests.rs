@@ -1,9 +1,12 @@
 //! Each rule of `apply` by an example; what holds for all sequences of commands is in `random`.
 
 mod random;
+mod room;
+mod token;
 
-use hypercore_model::{Timestamp, WorkloadSpec};
-use hypercore_trust::{Identity, Signed, Verified};
+use hypercore_model::{Attempt, Scope, Timestamp, WorkloadSpec};
+use hypercore_trust::{Identity, Signed, TokenSecret, Verified};
+use zeroize::Zeroizing;
 
 use super::*;
 
@@ -70,6 +73,19 @@ fn founded() -> (State, Author) {
 
 fn create(byte: u8, name: Option<&str>, node: NodeId) -> Command {
     Command::CreateWorkload { id: workload(byte), spec: spec(name), node }
+}
+
+fn token(byte: u8, name: Option<&str>, expires_at: Option<Timestamp>) -> Command {
+    Command::CreateToken {
+        id: TokenId::from_bytes([byte; 8]),
+        grant: TokenGrant {
+            name: name.map(|name| name.parse().unwrap()),
+            scopes: [Scope::Run].into(),
+            tenant: None,
+            expires_at,
+        },
+        hash: TokenSecret::from_bytes(Zeroizing::new([byte; 32])).hash(),
+    }
 }
 
 #[test]
@@ -265,6 +281,11 @@ fn people_name_workloads_by_id_name_or_unique_prefix() {
     let candidates = vec![workload(0x11), workload(0x12)];
     assert_eq!(resolve("1"), Err(ResolveError::Ambiguous { prefix: "1".into(), candidates }));
     assert!(resolve("").is_err());
+    let is_seen = |record: &WorkloadRecord| record.id == workload(0x11);
+    let resolve = |text: &str| state.resolve_among(text, is_seen).map(|workload| workload.id);
+    assert_eq!(resolve("1"), Ok(workload(0x11)), "who isn't seen is no candidate");
+    assert_eq!(resolve("1111"), Ok(workload(0x11)), "nor the holder of a name");
+    assert!(resolve(&workload(0x12).to_string()).is_err());
 }
 
 fn rows(state: &State) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
@@ -275,6 +296,7 @@ fn rows(state: &State) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
         .chain(state.nodes.iter().map(|(id, row)| Change::Node(*id, row.clone())))
         .chain(state.workloads.iter().map(|(id, row)| Change::Workload(*id, row.clone())))
         .chain(state.removals.iter().map(|(key, row)| Change::Removal(*key, row.clone())))
+        .chain(state.tokens.iter().map(|(id, row)| Change::Token(*id, row.clone())))
         .chain(state.tip.map(Change::Tip));
     changes.map(|change| (change.table(), change.key(), change.value().unwrap())).collect()
 }

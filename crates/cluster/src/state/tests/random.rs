@@ -32,6 +32,11 @@ enum What {
     Create { id: u8, name: Option<usize>, node: u8 },
     Stop { id: u8, signal: Option<i32>, grace_ms: u64 },
     Remove { id: u8 },
+    CreateToken { id: u8, name: Option<usize>, expires_at: Option<u64> },
+    RevokeToken { id: u8 },
+    Capacity { node: u8, cpus: u64 },
+    End { id: u8, attempt: u32 },
+    Expire { id: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,7 +50,13 @@ fn step() -> impl Strategy<Value = Step> {
             signal,
             grace_ms
         }),
-        id.prop_map(|id| What::Remove { id }),
+        id.clone().prop_map(|id| What::Remove { id }),
+        (id.clone(), prop::option::of(0..NAMES.len()), prop::option::of(0u64..3))
+            .prop_map(|(id, name, expires_at)| What::CreateToken { id, name, expires_at }),
+        id.clone().prop_map(|id| What::RevokeToken { id }),
+        (node.clone(), 0u64..5).prop_map(|(node, cpus)| What::Capacity { node, cpus }),
+        (id.clone(), 1u32..3).prop_map(|(id, attempt)| What::End { id, attempt }),
+        id.prop_map(|id| What::Expire { id }),
     ];
     prop_oneof![
         8 => (node, what).prop_map(|(author, what)| Step::Say { author, what }),
@@ -60,10 +71,35 @@ fn command(what: What, authors: &[Author]) -> Command {
         What::Admit { node: index, subnet: which } => {
             Command::AdmitNode { node: node(index), subnet: subnet(SUBNETS[which]) }
         }
-        What::Create { id, name, node: index } => create(id, name.map(|name| NAMES[name]), node(index)),
+        What::Create { id, name, node: index } => {
+            limited(create(id, name.map(|name| NAMES[name]), node(index)))
+        }
         What::Stop { id, signal, grace_ms } => Command::StopWorkload { id: workload(id), signal, grace_ms },
         What::Remove { id } => Command::RemoveWorkload { id: workload(id) },
+        What::CreateToken { id, name, expires_at } => {
+            token(id, name.map(|name| NAMES[name]), expires_at.map(at))
+        }
+        What::RevokeToken { id } => Command::RevokeToken { id: TokenId::from_bytes([id; 8]) },
+        What::Capacity { node: index, cpus } => {
+            let capacity = Resources { cpu_millis: cpus * 1000, memory_bytes: 1 << 30 };
+            Command::SetCapacity { node: node(index), capacity }
+        }
+        What::End { id, attempt } => {
+            Command::EndWorkload { id: workload(id), attempt: Attempt::new(attempt) }
+        }
+        What::Expire { id } => Command::ExpireWorkload { id: workload(id) },
     }
+}
+
+/// Every other workload has limits, and every third a time to live.
+fn limited(mut create: Command) -> Command {
+    if let Command::CreateWorkload { id, spec, .. } = &mut create {
+        let byte = id.as_bytes()[0];
+        spec.cpu = (byte % 2 == 0).then(|| "1.5".parse().unwrap());
+        spec.memory = (byte % 2 == 0).then(|| "300MiB".parse().unwrap());
+        spec.ttl_ms = (byte % 3 == 0).then_some(1);
+    }
+    create
 }
 
 /// The blocks that the steps make, and the state after them.
@@ -112,10 +148,26 @@ fn check_invariants(before: &State, after: &State) -> Result<(), TestCaseError> 
             prop_assert_eq!(&workload.spec, &earlier.spec, "a spec never changes");
         }
     }
+    let names: Vec<_> = after.tokens().filter_map(|token| token.grant.name.clone()).collect();
+    let unique: BTreeSet<_> = names.iter().cloned().collect();
+    prop_assert_eq!(names.len(), unique.len(), "names of tokens are unique");
     for (id, node) in after.nodes() {
+        check_room(before, after, id)?;
         let overlapping = after.nodes().filter(|(_, other)| other.subnet.overlaps(node.subnet)).count();
         prop_assert_eq!(overlapping, 1, "subnets don't overlap");
         prop_assert!(before.node(&id).is_none_or(|earlier| node.sequence >= earlier.sequence));
+    }
+    Ok(())
+}
+
+/// The index is what the records say, and never grows beyond the capacity.
+fn check_room(before: &State, after: &State, node: NodeId) -> Result<(), TestCaseError> {
+    let kept = after.workloads().filter(|record| record.node == node && !record.ended);
+    let sum = kept.fold(Resources::default(), |sum, record| sum.plus(Resources::of(&record.spec)));
+    prop_assert_eq!(after.reserved(&node), sum);
+    let has_grown = !sum.minus(before.reserved(&node)).is_none();
+    if let (true, Some(capacity)) = (has_grown, after.node(&node).and_then(|node| node.capacity)) {
+        prop_assert!(sum.minus(capacity).is_none(), "{sum:?} is reserved of {capacity:?}");
     }
     Ok(())
 }
@@ -127,6 +179,7 @@ fn check_rows(state: &State) -> Result<(), TestCaseError> {
     prop_assert_eq!(loaded.root(), state.root());
     prop_assert_eq!(loaded.tip(), state.tip());
     prop_assert_eq!(&loaded.names, &state.names);
+    prop_assert_eq!(&loaded.reserved, &state.reserved);
     Ok(())
 }
 
@@ -152,5 +205,6 @@ proptest! {
         prop_assert_eq!(follower.tip(), state.tip(), "changes carry everything");
         prop_assert_eq!(follower.root(), state.root());
         prop_assert_eq!(&follower.names, &state.names);
+        prop_assert_eq!(&follower.reserved, &state.reserved);
     }
 }
