@@ -115,6 +115,7 @@ pub(crate) enum Command {
     Node(command::node::NodeArgs),
     Cluster(Box<command::cluster::ClusterArgs>),
     Image(command::image::ImageArgs),
+    Token(command::token::TokenArgs),
     Volume(command::volume::VolumeArgs),
     Config(command::config::ConfigArgs),
     Doctor(command::doctor::DoctorArgs),

@@ -19,6 +19,7 @@ pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod stats;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod volume;
@@ -47,7 +48,7 @@ fn dispatch(cli: Cli, console: Console) -> Outcome {
         Command::Cluster(args) => cluster::run(*args, &global, console),
         Command::Completion(args) => completion::run(&args, &console),
         Command::Config(args) => config::run(&args, &global, &console),
-        Command::Doctor(_) => on_runtime(doctor::run(&global, console)),
+        Command::Doctor(args) => on_runtime(doctor::run(&args, &global, console)),
         Command::Down(args) => down::run(args, &global, console),
         Command::Up(args) => up::run(args, &global, console),
         Command::Version(_) => on_runtime(version::run(&global, console)),
@@ -90,6 +91,7 @@ async fn ask(command: Command, context: &Context) -> Outcome {
         Command::Resume(args) => pause::resume(args, context).await,
         Command::Node(args) => node::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
+        Command::Token(args) => token::run(args, context).await,
         Command::Volume(args) => volume::run(args, context).await,
         Command::Cluster(_)
         | Command::Completion(_)

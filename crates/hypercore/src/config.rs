@@ -9,6 +9,7 @@
 
 mod address;
 mod choice;
+mod domain;
 mod load;
 mod mistake;
 mod schema;
@@ -19,14 +20,15 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::Serialize;
 
 pub(crate) use address::{Bridge, Cidr};
-pub(crate) use choice::{Backend, LogFormat, LogLevel};
+pub(crate) use choice::{Backend, IngressTlsChoice, LogFormat, LogLevel};
+pub(crate) use domain::Domain;
 pub(crate) use load::{DEFAULT_PATH, Loaded, load, load_defaults};
 pub(crate) use mistake::ConfigError;
-pub(crate) use setting::{AbsolutePath, from_text};
+pub(crate) use setting::{AbsolutePath, OrEmpty, from_text};
 
-use address::{NodeIdentity, Url};
+use address::{Cidr6, NodeIdentity, Url};
 use choice::{Algorithm, Encryption, KeyDerivation, Protocol, Signature, TlsVersion, Vmm};
-use setting::{OrEmpty, Period, Price, Whole};
+use setting::{Period, Price, Whole};
 
 /// The whole file. Field names are the keys; `schema` lists them once more with how each is read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -39,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) gateway: GatewayTable,
     pub(crate) runtime: RuntimeTable,
     pub(crate) cluster: ClusterTable,
+    pub(crate) ingress: IngressTable,
     pub(crate) beacon: BeaconTable,
     pub(crate) logging: LoggingTable,
 }
@@ -169,9 +172,16 @@ pub(crate) struct RuntimeTable {
     pub(crate) vmm: Vmm,
     pub(crate) kernel: OrEmpty<AbsolutePath>,
     pub(crate) cidr: Cidr,
+    pub(crate) cidr6: Cidr6,
     pub(crate) bridge: Bridge,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
+    /// Public keys (PEM files): when there are any, only images that one of them signed are pulled or run.
+    pub(crate) verify_keys: Vec<AbsolutePath>,
+    /// Above this part of the disk, unused images are removed until at most the lower part is used.
+    pub(crate) image_gc_high_percent: Whole<1, 100>,
+    pub(crate) image_gc_low_percent: Whole<0, 100>,
+    pub(crate) records_keep: Period,
 }
 
 impl Default for RuntimeTable {
@@ -180,9 +190,14 @@ impl Default for RuntimeTable {
             vmm: Vmm::Auto,
             kernel: OrEmpty(None),
             cidr: Cidr::default(),
+            cidr6: Cidr6::default(),
             bridge: Bridge::default(),
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
+            verify_keys: Vec::new(),
+            image_gc_high_percent: Whole(85),
+            image_gc_low_percent: Whole(75),
+            records_keep: Period::from_secs(60 * 60),
         }
     }
 }
@@ -190,7 +205,8 @@ impl Default for RuntimeTable {
 /// `[cluster]`: what the cluster shows to the world.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ClusterTable {
-    pub(crate) base_url: String,
+    pub(crate) base_url: OrEmpty<Domain>,
+    pub(crate) grpc_listen_address: OrEmpty<SocketAddr>,
     pub(crate) tls_cert: OrEmpty<AbsolutePath>,
     pub(crate) tls_key: OrEmpty<AbsolutePath>,
     pub(crate) policy: OrEmpty<AbsolutePath>,
@@ -200,11 +216,34 @@ pub(crate) struct ClusterTable {
 impl Default for ClusterTable {
     fn default() -> Self {
         Self {
-            base_url: String::new(),
+            base_url: OrEmpty(None),
+            grpc_listen_address: OrEmpty(None),
             tls_cert: OrEmpty(None),
             tls_key: OrEmpty(None),
             policy: OrEmpty(None),
             respawn_on_node_failure: true,
+        }
+    }
+}
+
+/// `[ingress]`: how workloads are served to the world.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct IngressTable {
+    pub(crate) http: OrEmpty<SocketAddr>,
+    pub(crate) https: OrEmpty<SocketAddr>,
+    pub(crate) tls: IngressTlsChoice,
+    pub(crate) drain: Period,
+    pub(crate) access_log: bool,
+}
+
+impl Default for IngressTable {
+    fn default() -> Self {
+        Self {
+            http: OrEmpty(None),
+            https: OrEmpty(None),
+            tls: IngressTlsChoice::Off,
+            drain: Period::from_secs(30),
+            access_log: true,
         }
     }
 }
@@ -228,10 +267,11 @@ impl Default for BeaconTable {
 pub(crate) struct LoggingTable {
     pub(crate) level: LogLevel,
     pub(crate) format: LogFormat,
+    pub(crate) otlp_endpoint: OrEmpty<Url>,
 }
 
 impl Default for LoggingTable {
     fn default() -> Self {
-        Self { level: LogLevel::Info, format: LogFormat::Text }
+        Self { level: LogLevel::Info, format: LogFormat::Text, otlp_endpoint: OrEmpty(None) }
     }
 }

@@ -13,8 +13,10 @@ mod bare;
 mod containerd;
 mod create;
 mod crowd;
+mod cycles;
 mod exec;
 mod idle;
+mod ingress;
 mod memory;
 mod procfs;
 mod restart;
@@ -29,15 +31,23 @@ use table::Line;
 use world::World;
 
 /// What measures one row of the specification; a row may print several lines.
-type Row = fn(&mut World) -> Result<Vec<Line>>;
+#[derive(Debug, Clone, Copy)]
+enum Row {
+    /// Beside containerd, on a node of its own.
+    Node(fn(&mut World) -> Result<Vec<Line>>),
+    /// With programs that it starts itself.
+    Alone(fn() -> Result<Vec<Line>>),
+}
 
-const ROWS: [(&str, Row); 6] = [
-    ("container create", create::measure),
-    ("bare container", bare::measure),
-    ("exec", exec::measure),
-    ("per-container memory", memory::measure),
-    ("agent idle", idle::measure),
-    ("agent restart", restart::measure),
+const ROWS: [(&str, Row); 8] = [
+    ("container create", Row::Node(create::measure)),
+    ("bare container", Row::Node(bare::measure)),
+    ("exec", Row::Node(exec::measure)),
+    ("per-container memory", Row::Node(memory::measure)),
+    ("agent idle", Row::Node(idle::measure)),
+    ("agent restart", Row::Node(restart::measure)),
+    ("cycles", Row::Node(cycles::measure)),
+    ("ingress", Row::Alone(ingress::measure)),
 ];
 
 /// Measures the rows with these names, or all.
@@ -51,7 +61,6 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     }
     interrupt::watch()?;
     install::packages(&install::BENCH_PACKAGES)?;
-    shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked", "--release"]))?;
     let mut lines = Vec::new();
     let result = measure(&rows, &mut lines);
     // What was measured before something failed is worth seeing too.
@@ -60,13 +69,26 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
 }
 
 fn measure(rows: &[(&str, Row)], lines: &mut Vec<Line>) -> Result<()> {
-    let mut world = World::open()?;
+    let mut world = None;
     for (name, row) in rows {
         interrupt::check()?;
         eprintln!("measuring: {name}");
-        lines.extend(row(&mut world).with_context(|| format!("measuring {name}"))?);
+        let measured = match row {
+            Row::Alone(measure) => measure(),
+            Row::Node(measure) => match &mut world {
+                Some(world) => measure(world),
+                none => measure(none.insert(open_world()?)),
+            },
+        };
+        lines.extend(measured.with_context(|| format!("measuring {name}"))?);
     }
     Ok(())
+}
+
+/// Only rows that need a node pay for its build.
+fn open_world() -> Result<World> {
+    shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked", "--release"]))?;
+    World::open()
 }
 
 fn select(names: &[String]) -> Result<Vec<(&'static str, Row)>> {

@@ -12,9 +12,21 @@ use crate::shell;
 pub(crate) const TEST_PACKAGES: [&str; 4] = ["busybox-static", "docker-registry", "iproute2", "nftables"];
 /// Debian packages that the demo needs.
 pub(crate) const DEMO_PACKAGES: [&str; 4] = ["busybox-static", "curl", "docker-registry", "nftables"];
-/// Debian packages that the benchmarks need: the peers are containerd and runc.
-pub(crate) const BENCH_PACKAGES: [&str; 5] =
-    ["busybox-static", "containerd", "docker-registry", "nftables", "runc"];
+/// Debian packages that the benchmarks need: the peers are containerd, runc, haproxy and nginx.
+pub(crate) const BENCH_PACKAGES: [&str; 9] = [
+    "busybox-static",
+    "containerd",
+    "docker-registry",
+    "haproxy",
+    "nftables",
+    "nginx-light",
+    "openssl",
+    "runc",
+    "wrk",
+];
+
+/// Debian packages that trying the Debian package needs.
+pub(crate) const DEB_PACKAGES: [&str; 3] = ["busybox-static", "debootstrap", "util-linux"];
 
 /// A program that cargo can build for us.
 pub(crate) struct CargoTool {
@@ -29,6 +41,8 @@ pub(crate) const NEXTEST: CargoTool = CargoTool {
     version: "0.9.143",
     features: &["--no-default-features", "--features", "default-no-update"],
 };
+/// Packs Debian packages.
+pub(crate) const DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0", features: &[] };
 /// Checks licences, sources and duplicates.
 pub(crate) const DENY: CargoTool = CargoTool { name: "cargo-deny", version: "0.20.2", features: &[] };
 

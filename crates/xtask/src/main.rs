@@ -13,6 +13,7 @@
 
 mod bench;
 mod ci;
+mod deb;
 mod demo;
 mod install;
 mod interrupt;
@@ -31,7 +32,8 @@ usage: cargo xtask <command>
   test [ARG...]      install what the tests need and run them all; arguments go to nextest
   tidy               check the crate graph, sizes, headers, names and purity
   ci                 format, clippy, tidy, deny, test: what .ci/run does
-  bench [NAME...]    measure the rows of SPECIFICATION.md; without a name, all of them";
+  bench [NAME...]    measure the rows of SPECIFICATION.md; without a name, all of them
+  deb [--check]      build the Debian package; try it on a Debian of its own";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(),
         "ci" => ci::run(),
         "bench" => bench::run(rest),
+        "deb" => deb::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

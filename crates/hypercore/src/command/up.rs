@@ -1,7 +1,9 @@
 //! `hypercore up`: starts this machine's node and stays in the foreground until it is told to stop.
 
+mod ingress;
 mod journal;
 mod settings;
+mod traces;
 
 use clap::Args;
 use hypercore_agent::{Listeners, RunError, chain};
@@ -39,11 +41,11 @@ pub(super) fn run(args: UpArgs, global: &GlobalArgs, console: Console) -> Outcom
         context.console.warn(warning);
     }
     let config = args.settings.agent_config(&mut context.loaded.config)?;
-    journal::begin(&context.loaded.config.logging, global)?;
-    // The registry client finds its TLS here; a provider that is there already is the same one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     // Before there are threads: it changes the environment.
     let listeners = Listeners::from_environment();
+    // Whoever speaks TLS finds it here; a provider that is there already is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let journal = journal::begin(&context.loaded.config.logging, global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let asked_to_stop = asked_to_stop()?;
@@ -51,6 +53,7 @@ pub(super) fn run(args: UpArgs, global: &GlobalArgs, console: Console) -> Outcom
         hypercore_agent::run(config, listeners, asked_to_stop, ready).await.map_err(failure)
     });
     runtime.shutdown_background();
+    journal.end();
     ended.map(|()| Exit::Ok)
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, net::Ipv4Addr};
 
 use hypercore_model::{Ipv4Cidr, NodeId, cidr::CidrError};
-use hypercore_runtime::network::{BridgeName, BridgeNameError, WorkloadSubnet};
+use hypercore_runtime::network::{BridgeName, BridgeNameError, WorkloadPrefix, WorkloadSubnet};
 use serde::{Serialize, Serializer};
 
 use super::setting::{Raw, Setting};
@@ -68,6 +68,33 @@ impl Setting for Cidr {
     }
 }
 
+/// `"auto"`, `"off"`, or the IPv6 prefix that workloads get their addresses from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Cidr6(String);
+
+impl Default for Cidr6 {
+    fn default() -> Self {
+        Self("auto".to_owned())
+    }
+}
+
+impl fmt::Display for Cidr6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Setting for Cidr6 {
+    fn read(raw: Raw<'_>) -> Result<Self, String> {
+        let text = raw.text()?;
+        if !matches!(text, "auto" | "off") {
+            text.parse::<WorkloadPrefix>().map_err(|error| format!("{error}, or \"auto\", or \"off\""))?;
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// The name of the bridge that joins workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bridge(BridgeName);
@@ -101,6 +128,13 @@ impl Serialize for Bridge {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Url(String);
+
+impl Url {
+    /// As it was written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Setting for Url {
     fn read(raw: Raw<'_>) -> Result<Self, String> {

@@ -80,6 +80,10 @@ choice! {
     Vmm { Auto = "auto", Firecracker = "firecracker", CloudHypervisor = "cloud-hypervisor", Qemu = "qemu" }
 }
 choice! {
+    /// Where the certificates of the ingress come from.
+    IngressTlsChoice { Off = "off", Files = "files", Development = "development" }
+}
+choice! {
     /// How much the agent says.
     LogLevel { Error = "error", Warn = "warn", Info = "info", Debug = "debug", Trace = "trace" }
 }
@@ -96,6 +100,7 @@ plain_setting!(
     Signature,
     KeyDerivation,
     Vmm,
+    IngressTlsChoice,
     LogLevel,
     LogFormat
 );

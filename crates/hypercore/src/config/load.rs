@@ -136,6 +136,14 @@ impl Loader {
 
     /// What single values can't tell.
     fn check_whole(&mut self) {
+        let (high, low) =
+            (self.config.runtime.image_gc_high_percent, self.config.runtime.image_gc_low_percent);
+        if low.0 > high.0 {
+            self.warnings.push(format!(
+                "[runtime] image_gc_low_percent: {} is above image_gc_high_percent; {} is used for both",
+                low.0, high.0
+            ));
+        }
         if self.config.consensus.algorithm == Algorithm::Pbft {
             self.warnings.push(
                 "[consensus] algorithm: \"pbft\" names the same family of engines; \"tendermint\" is what runs".into(),

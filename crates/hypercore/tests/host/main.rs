@@ -4,15 +4,24 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod contact;
+mod copy;
+mod cycles;
+mod daily;
+mod examples;
 mod images;
+mod ingress;
 mod lifetime;
 mod mistakes;
 mod node;
 mod output;
+mod pause;
 #[path = "../it/program.rs"]
 mod program;
 mod protocol;
 mod restart;
 #[path = "../it/screen.rs"]
 mod screen;
+mod service;
 mod terminal;
+mod traces;
+mod volumes;

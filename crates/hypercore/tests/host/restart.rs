@@ -1,20 +1,12 @@
 //! An agent's death is not a workload's death: kill -9, and everything is under control again afterwards.
 
-use std::{
-    collections::BTreeSet, os::unix::net::UnixDatagram, path::Path, process::Stdio, sync::mpsc, thread,
-    time::Duration,
-};
-
-use hypercore_fixtures::skip_without_root;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use std::{collections::BTreeSet, path::Path, sync::mpsc, thread};
 
 use crate::{
     node::Node,
-    program::{collect, finish, until, wait},
+    program::{finish, until},
 };
+use hypercore_fixtures::skip_without_root;
 
 #[test]
 fn workloads_live_on_without_their_agent_and_are_adopted_by_the_next() {
@@ -113,35 +105,4 @@ fn spawn_until_killed(node: &mut Node, count: usize) -> Vec<String> {
     callers.into_iter().for_each(|caller| caller.join().unwrap());
     ids.extend(acknowledgements);
     ids
-}
-
-#[test]
-fn systemd_is_told_of_the_beginning_and_the_end() {
-    if skip_without_root("systemd_is_told_of_the_beginning_and_the_end") {
-        return;
-    }
-    let node = Node::prepare();
-    let path = node.path("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let heard = || {
-        let mut buffer = [0; 256];
-        let len = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    };
-    let mut up = node.up();
-    up.args(["--log-format", "json"]).env("NOTIFY_SOCKET", &path).stdin(Stdio::null());
-    let mut agent = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    assert_eq!(heard().trim(), "READY=1");
-    node.run(&["ps"]).expect(0);
-    kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(heard().trim(), "STOPPING=1");
-    assert_eq!(wait(&mut agent), Some(0));
-    let ended = collect(agent);
-    for line in ended.stderr.lines() {
-        let logged: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(logged["level"].is_string() && logged["timestamp"].is_string(), "{line}");
-    }
-    assert!(ended.stderr.contains("ready") && ended.stdout.is_empty(), "{ended:?}");
-    node.assert_nothing_left();
 }

@@ -11,7 +11,8 @@ use super::containerd::Containerd;
 use crate::node::Node;
 use crate::{interrupt, shell};
 
-const BRIDGE: &str = "hcbench0";
+/// The node's bridge.
+pub(super) const BRIDGE: &str = "hcbench0";
 const CIDR: &str = "10.214.0.0/22";
 const IMAGE: &str = "localhost/bench/sleep:1";
 

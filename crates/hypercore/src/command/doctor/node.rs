@@ -1,11 +1,15 @@
 //! The checks of what belongs to the node itself: configuration, programs, data directory, agent.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
+    path::Path,
+};
 
 use hypercore_model::units::format_size;
 use nix::sys::statvfs::statvfs;
 
-use super::Finding;
+use super::{Finding, fix::Fix};
 use crate::{cli::GlobalArgs, console::Console, context::Context};
 
 /// Below this much free space the data directory is worth a warning: one image of a usual size no longer fits.
@@ -43,14 +47,9 @@ fn one_line(message: &str) -> String {
 
 /// The shim and its engine.
 pub(super) fn programs() -> Vec<Finding> {
-    let Ok(this) = std::env::current_exe() else {
-        return vec![Finding::warn("programs", "this program can't tell where it is", "is /proc mounted?")];
-    };
-    let check = |name: &'static str| {
-        let path = this.with_file_name(name);
-        if path.is_file() {
-            Finding::ok(name, path.display().to_string())
-        } else {
+    let check = |name: &'static str| match hypercore_agent::find_program(name) {
+        Ok(path) => Finding::ok(name, path.display().to_string()),
+        Err(path) => {
             let message = format!("{} is not there", path.display());
             Finding::fail(name, message, format!("install {name} beside the hypercore program"))
         }
@@ -84,7 +83,8 @@ pub(super) fn data_directory(path: &Path) -> Finding {
     if metadata.uid() != 0 || metadata.mode() & 0o077 != 0 {
         let message =
             format!("{shown} has mode {:o} and belongs to user {}", metadata.mode() & 0o777, metadata.uid());
-        return Finding::fail("data directory", message, format!("`chown root {shown}; chmod 700 {shown}`"));
+        let hint = format!("`chown root {shown}; chmod 700 {shown}`");
+        return Finding::fail("data directory", message, hint).fixed_by(Fix::Close(path.to_owned()));
     }
     room(path)
 }
@@ -108,6 +108,20 @@ fn room(path: &Path) -> Finding {
         Err(error) => {
             Finding::warn("data directory", format!("{shown}: {error}"), "is its file system healthy?")
         }
+    }
+}
+
+/// Whether a socket was left by an agent that is gone. One that systemd keeps open answers, though no agent does.
+pub(super) fn socket(runtime_directory: &Path) -> Finding {
+    let path = runtime_directory.join("api.sock");
+    match UnixStream::connect(&path) {
+        Ok(_) => Finding::ok("socket", format!("{} is listened on", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            let message = format!("{} was left by an agent that is gone", path.display());
+            let hint = format!("`rm {}`, or let the next `hypercore up` replace it", path.display());
+            Finding::warn("socket", message, hint).fixed_by(Fix::RemoveSocket(path))
+        }
+        Err(_) => Finding::ok("socket", format!("{} is made by `hypercore up`", path.display())),
     }
 }
 
