@@ -1,7 +1,7 @@
 //! Brings one blob into the store: bytes come from a stream, are hashed as they pass, and get their name only when
 //! the digest is right. It doesn't know where they come from.
 
-use std::{fs::File, io::Write, path::Path};
+use std::{fs::File, io::Write, path::Path, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
@@ -21,6 +21,11 @@ const CHUNKS_IN_FLIGHT: usize = 32;
 
 /// How often a blob may break off and be taken up again.
 const INTERRUPTIONS_MAX: u32 = 10;
+
+/// How often a source that broke off and doesn't answer is asked again, and how long after its first silence; the time
+/// doubles, and adds up to six seconds: enough for a registry or a proxy to restart.
+const REOPEN_ATTEMPTS_MAX: u32 = 5;
+const REOPEN_DELAY: Duration = Duration::from_millis(200);
 
 /// The bytes of a blob as they come.
 pub(super) type BlobStream = BoxStream<'static, Result<Bytes, TransferError>>;
@@ -60,7 +65,7 @@ pub(super) async fn download(
                 return ended;
             }
             tracing::debug!(blob = %blob.digest, bytes = reader.bytes, "a blob broke off; taking it up again");
-            stream = source.open(&blob, reader.bytes).await?;
+            stream = reopen(source, &blob, reader.bytes).await?;
         }
         reader.read(&mut stream).await
     };
@@ -74,6 +79,24 @@ pub(super) async fn download(
         }
         (written, _) => written,
     }
+}
+
+/// Takes up a blob that broke off. Whatever ended the stream may also keep its source from answering for a while.
+async fn reopen(
+    source: &impl BlobSource,
+    blob: &Blob,
+    from_bytes: u64,
+) -> Result<BlobStream, TransferError> {
+    let mut delay = REOPEN_DELAY;
+    for _ in 0..REOPEN_ATTEMPTS_MAX {
+        match source.open(blob, from_bytes).await {
+            Err(TransferError::Unreachable(_) | TransferError::Refused { status: 502..=504, .. }) => {}
+            opened => return opened,
+        }
+        tokio::time::sleep(delay).await;
+        delay *= 2;
+    }
+    source.open(blob, from_bytes).await
 }
 
 /// Hands chunks on to whoever writes them.

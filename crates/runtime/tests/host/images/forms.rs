@@ -160,7 +160,9 @@ async fn a_download_that_breaks_again_and_again_still_arrives() {
             ..Answer::ok(Vec::new())
         };
         let path = super::server::blob_path(&image.layers[0]);
-        script.set(&path, [part(0, 100_000), part(100_000, 250_000), part(250_000, layer.len())]);
+        // A proxy that says that the registry restarts is asked again.
+        let away = Answer { status: 503, ..Answer::ok(Vec::new()) };
+        script.set(&path, [part(0, 100_000), away, part(100_000, 250_000), part(250_000, layer.len())]);
     });
     Store::new().pull(&registry.reference()).await.unwrap();
     let ranges: Vec<_> = registry
@@ -170,7 +172,7 @@ async fn a_download_that_breaks_again_and_again_still_arrives() {
             request.lines().find_map(|line| line.strip_prefix("range: ")).map(str::to_owned)
         })
         .collect();
-    assert_eq!(ranges, ["bytes=100000-", "bytes=250000-"]);
+    assert_eq!(ranges, ["bytes=100000-", "bytes=100000-", "bytes=250000-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
