@@ -3,15 +3,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use hypercore_model::{Digest, ExitStatus, Timestamp, WorkloadId, WorkloadStatus, lifecycle::LifecycleEvent};
 use hypercore_runtime::{image::PullProgress, network::PublishedPort, sandbox::Sandbox};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, keeper::LastRun};
 
 /// Everything known about one workload on this node.
 #[derive(Debug, Clone)]
@@ -28,9 +28,16 @@ pub(crate) struct Observed {
     pub(crate) failure: Option<Failure>,
     pub(crate) ports: Vec<PublishedPort>,
     pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) address6: Option<Ipv6Addr>,
     pub(crate) image_digest: Option<Digest>,
     /// The signal that asks it to end, as its image says.
     pub(crate) stop_signal: i32,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    /// When it is started again, by the clock that nobody sets, while it waits for that.
+    pub(crate) due: Option<Instant>,
+    /// How the run before this one ended, once there was one.
+    pub(crate) last_run: Option<LastRun>,
     /// The layers of a pull under way, in the order they were first heard of.
     pub(crate) pull: Vec<PullProgress>,
 }
@@ -48,8 +55,12 @@ impl Observed {
             failure: None,
             ports: Vec::new(),
             address: None,
+            address6: None,
             image_digest: None,
             stop_signal: libc_sigterm(),
+            restarts: 0,
+            due: None,
+            last_run: None,
             pull: Vec::new(),
         }
     }
@@ -58,6 +69,7 @@ impl Observed {
     pub(crate) fn leave(&mut self, finished_at: Timestamp) {
         self.sandbox = None;
         self.address = None;
+        self.address6 = None;
         self.ports.clear();
         self.finished_at = Some(finished_at);
     }
@@ -79,6 +91,8 @@ const fn libc_sigterm() -> i32 {
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     entries: Mutex<BTreeMap<WorkloadId, watch::Sender<Observed>>>,
+    /// Counts the changes of status or address of any of them.
+    moves: watch::Sender<u64>,
 }
 
 impl Board {
@@ -109,7 +123,17 @@ impl Board {
     pub(crate) fn update(&self, id: WorkloadId, change: impl FnOnce(&mut Observed)) {
         let mut entries = self.lock();
         let sender = entries.entry(id).or_insert_with(|| watch::Sender::new(Observed::pending()));
+        let place = |observed: &Observed| (observed.status, observed.address);
+        let before = place(&sender.borrow());
         sender.send_modify(change);
+        if place(&sender.borrow()) != before {
+            self.moves.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Says "look again" when the status or the address of any workload has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 
     /// Forgets a workload. Those who watch it keep what they saw last, and learn that nothing more will come.

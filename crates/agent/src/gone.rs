@@ -6,9 +6,6 @@ use std::{fs, io, path::PathBuf, time::Duration};
 
 use crate::{clock::system_time, directory::WorkloadPaths};
 
-/// How long the records of a removed workload are kept.
-const KEPT_FOR: Duration = Duration::from_secs(3600);
-
 /// Why a removed workload's files could not be dealt with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuryError {
@@ -36,12 +33,13 @@ pub(crate) fn bury(paths: &WorkloadPaths) -> Result<(), BuryError> {
     Ok(())
 }
 
-/// Removes the records of a removed workload when their time is over. Answers whether it was.
-pub(crate) fn forget_when_old(paths: &WorkloadPaths) -> Result<bool, BuryError> {
+/// Removes the records of a removed workload when they were kept for that long. Answers whether they were. A clock that
+/// was set back keeps them longer, never shorter.
+pub(crate) fn forget_when_old(paths: &WorkloadPaths, keep: Duration) -> Result<bool, BuryError> {
     let directory = paths.directory();
     let modified = fs::metadata(directory).and_then(|metadata| metadata.modified());
     let modified = modified.map_err(|error| BuryError::Remove(directory.to_owned(), error))?;
-    let is_old = system_time().duration_since(modified).unwrap_or_default() > KEPT_FOR;
+    let is_old = system_time().duration_since(modified).unwrap_or_default() > keep;
     if is_old {
         remove(directory.to_owned())?;
     }
@@ -59,6 +57,8 @@ fn remove(path: PathBuf) -> Result<(), BuryError> {
 mod tests {
     use super::*;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     fn buried() -> (tempfile::TempDir, WorkloadPaths) {
         let root = tempfile::tempdir().unwrap();
         let paths = WorkloadPaths::at(root.path().join("w"));
@@ -73,15 +73,15 @@ mod tests {
         let (_root, paths) = buried();
         bury(&paths).unwrap();
         assert!(paths.outcome().exists() && !paths.disks()[0].exists());
-        assert!(!forget_when_old(&paths).unwrap());
+        assert!(!forget_when_old(&paths, HOUR).unwrap());
     }
 
     #[test]
     fn old_records_are_forgotten() {
         let (_root, paths) = buried();
-        fs::File::open(paths.directory()).unwrap().set_modified(system_time() - KEPT_FOR * 2).unwrap();
+        fs::File::open(paths.directory()).unwrap().set_modified(system_time() - HOUR * 2).unwrap();
         bury(&paths).unwrap();
-        assert!(forget_when_old(&paths).unwrap());
+        assert!(forget_when_old(&paths, HOUR).unwrap());
         assert!(!paths.directory().exists());
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! Reading order: this file for users, `writer` for the task, `book` for what it does with each block.
 
+mod ballast;
 mod book;
 mod writer;
 
@@ -26,6 +27,7 @@ use crate::{
     directory::{Directory, DirectoryError},
     supervisor::Supervisor,
 };
+use ballast::Ballast;
 use book::Book;
 use writer::{Request, Writer};
 
@@ -96,6 +98,22 @@ pub(crate) enum SubmitError {
     Closed,
 }
 
+impl SubmitError {
+    /// Whether there was no room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        use hypercore_store::OpenError as Opening;
+        match self {
+            Self::Write(error) => {
+                matches!(**error, WriteError::DiskFull(_) | WriteError::Reopen(Opening::DiskFull(_)))
+            }
+            Self::Recover(error) => {
+                matches!(**error, RecoverError::Read(ReadError::Reopen(Opening::DiskFull(_))))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A command that was carried out and will not be lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Committed {
@@ -126,17 +144,35 @@ impl Ledger {
         in_memory: bool,
         supervisor: &Supervisor,
     ) -> Result<Self, OpenError> {
-        let store = if in_memory { Store::open_in_memory()? } else { open_store(directory, fsync)? };
-        Self::on_store(store, identity, supervisor)
+        if in_memory {
+            return Self::on_store(Store::open_in_memory()?, identity, supervisor);
+        }
+        let mut ballast = Ballast::new(directory.ballast());
+        ballast.renew();
+        Self::begin(open_store(directory, fsync)?, Some(ballast), identity, supervisor)
     }
 
-    fn on_store(store: Store, identity: Identity, supervisor: &Supervisor) -> Result<Self, OpenError> {
+    /// The ledger on a store that is open, which has no room set apart for it.
+    pub(crate) fn on_store(
+        store: Store,
+        identity: Identity,
+        supervisor: &Supervisor,
+    ) -> Result<Self, OpenError> {
+        Self::begin(store, None, identity, supervisor)
+    }
+
+    fn begin(
+        store: Store,
+        ballast: Option<Ballast>,
+        identity: Identity,
+        supervisor: &Supervisor,
+    ) -> Result<Self, OpenError> {
         let book = Book::open(store, identity)?;
         let height = book.state().height();
         let state = Arc::new(RwLock::new(book.state().clone()));
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let (changed, heights) = watch::channel(height);
-        let writer = Writer::new(book, Arc::clone(&state), waiting, changed);
+        let writer = Writer::new(book, Arc::clone(&state), waiting, changed, ballast);
         supervisor.spawn_draining("ledger", |stop| writer.run(stop));
         tracing::info!(height, "the state is open");
         Ok(Self { state, requests, heights, opened_at_height: height })

@@ -22,22 +22,36 @@
 
 pub mod config;
 
+mod access;
+mod admission;
 mod board;
+mod certificates;
 mod clock;
 mod directory;
+mod down;
+mod events;
 mod failure;
 mod gone;
 mod http;
+mod images;
+mod ingress;
 mod keeper;
 mod ledger;
 mod listeners;
 mod metrics;
 mod node;
+mod prefix;
+mod programs;
 mod reconcile;
 mod server;
 mod supervisor;
+mod watchdog;
 
-pub use config::AgentConfig;
+pub use config::{AgentConfig, TlsFiles};
+pub use down::{DownConfig, DownError, down};
 pub use failure::chain;
+pub use hypercore_dataplane::HostName;
+pub use ingress::{IngressError, IngressSettings, IngressTls};
 pub use listeners::{ListenError, Listeners};
+pub use programs::find_program;
 pub use node::{RunError, run};

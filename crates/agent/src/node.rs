@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, future::Future, path::{Path, PathBuf}, str::FromStr, sync::Arc, time::Duration};
 
-use hypercore_cluster::state::Command;
+use hypercore_dataplane::tls::files::CertificateFiles;
 use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
 use hypercore_runtime::{
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
@@ -10,24 +10,28 @@ use hypercore_runtime::{
     sandbox::Sandboxes,
     volume::VolumeStore,
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 
 use crate::{
+    admission,
     board::Board,
+    certificates::{ApiTls, Authority},
     clock,
     config::AgentConfig,
     directory::{Directory, DirectoryError, LockError},
     events::{Action, Event, Events},
     failure::chain,
-    http,
     images::Images,
+    ingress::{self, Doors, IngressError, Urls},
     keeper,
     ledger::{Ledger, SubmitError},
     listeners::{ListenError, Listeners},
     metrics::Metrics,
+    prefix::prefix_of,
     programs::find_program,
     reconcile, server,
     supervisor::{RestartPolicy, Supervisor},
+    watchdog,
 };
 
 /// How long tasks get to end by themselves when the node goes down.
@@ -60,6 +64,12 @@ pub enum RunError {
     /// The state has the node with another subnet.
     #[error(transparent)]
     Rejected(Fault),
+    /// The node's certificate authority can't be opened.
+    #[error("the node's certificate authority can't be used")]
+    Authority(#[source] Fault),
+    /// The API can't be served with TLS.
+    #[error("the API can't be served on the network")]
+    Tls(#[source] Fault),
     /// The images can't be opened.
     #[error("the images can't be opened")]
     Images(#[source] Fault),
@@ -78,6 +88,9 @@ pub enum RunError {
     /// A socket can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The ingress can't be set up.
+    #[error(transparent)]
+    Ingress(#[from] IngressError),
     /// A task that the node can't do without came to an end.
     #[error("the task `{0}` ended, and the node can't go on without it")]
     TaskEnded(String),
@@ -90,16 +103,19 @@ pub(crate) struct Node {
     pub(crate) directory: Directory,
     pub(crate) runtime_directory: PathBuf,
     pub(crate) started_at: Timestamp,
+    /// How long the records of removed workloads are kept.
+    pub(crate) records_keep: Duration,
     pub(crate) ledger: Ledger,
+    pub(crate) tls: ApiTls,
     pub(crate) board: Board,
     pub(crate) events: Events,
-    pub(crate) images: ImageStore,
+    pub(crate) images: Images,
     pub(crate) volumes: VolumeStore,
-    pub(crate) registries: RegistrySettings,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
     pub(crate) sandboxes: Sandboxes,
     pub(crate) metrics: Metrics,
+    pub(crate) urls: Urls,
 }
 
 /// Runs a node until `shutdown` completes or a task it needs ends, on sockets of `listeners`. `ready` is called once it
@@ -120,8 +136,9 @@ pub async fn run(
     }
     let directory = open_directory(&config)?;
     // Before anything is made that would have to be taken down again: an address that is in use is a common mistake.
-    let web = match config.http_listen {
-        Some(address) => Some(listeners.tcp("http", address)?),
+    let doors = Doors::open(&config, &listeners)?;
+    let grpc = match config.grpc_listen {
+        Some(address) => Some(listeners.tcp("grpc", address)?),
         None => None,
     };
     let supervisor = Supervisor::new();
@@ -133,8 +150,22 @@ pub async fn run(
             return Err(error.into());
         }
     };
+    let network_api = match grpc {
+        Some(listener) => match server::NetworkApi::new(&node, listener) {
+            Ok(api) => Some(api),
+            Err(error) => {
+                take_down(node, supervisor, &listeners).await;
+                return Err(RunError::Tls(error.into()));
+            }
+        },
+        None => None,
+    };
     listeners.release_unused();
-    spawn(&node, &supervisor, api, web);
+    spawn(&node, &supervisor, api);
+    ingress::spawn(&node, &supervisor, doors, &config.ingress);
+    if let Some(network_api) = network_api {
+        network_api.spawn(&node, &supervisor);
+    }
     tracing::info!(node = %node.identity.short(), "ready");
     node.events.publish(Event::node(Action::Started, node.identity.to_string()));
     ready();
@@ -167,26 +198,31 @@ async fn build(
 
     let identity = directory.identity().map_err(|error| RunError::Directory(error.into()))?;
     let node_id = identity.node_id();
+    let prefix = prefix_of(&config.cidr6, node_id, &bridge)
+        .map_err(|error| RunError::NetworkSettings(chain(&error)))?;
     let ledger = Ledger::open(&directory, identity, config.fsync, config.in_memory, supervisor)
         .map_err(|error| RunError::Ledger(error.into()))?;
-    let admit = Command::AdmitNode { node: node_id, subnet };
-    ledger.submit(admit).await.map_err(|error| match error {
-        SubmitError::Rejected(rejection) => RunError::Rejected(rejection.into()),
-        error => RunError::Admit(error.into()),
-    })?;
+    admission::check(&ledger, node_id, subnet).map_err(|error| RunError::Rejected(error.into()))?;
 
+    let tls = open_tls(config, &directory, node_id)?;
     let images = Images::open(config, &directory).map_err(|error| RunError::Images(error.into()))?;
     let volumes = VolumeStore::open(&directory.volumes()).map_err(|error| RunError::Volumes(error.into()))?;
     let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
     let network_config =
-        NetworkConfig { bridge, subnet: workload_subnet, netns_directory: directory.netns() };
+        NetworkConfig { bridge, subnet: workload_subnet, prefix, netns_directory: directory.netns() };
     let sandboxes = sandboxes(&config.runtime_directory)?;
     let network = open_network(network_config, &directory, &sandboxes).await?;
+    admission::admit(&ledger, node_id, subnet).await.map_err(|error| match error {
+        SubmitError::Rejected(rejection) => RunError::Rejected(rejection.into()),
+        error => RunError::Admit(error.into()),
+    })?;
     Ok(Node {
         identity: node_id,
         runtime_directory: config.runtime_directory.clone(),
         started_at: clock::now(),
         ledger,
+        tls,
+        records_keep: config.records_keep,
         board: Board::default(),
         events: Events::default(),
         images,
@@ -195,8 +231,20 @@ async fn build(
         cgroups: Cgroups::new(layout, parent),
         sandboxes,
         metrics: Metrics::new(),
+        urls: Urls::new(config),
         directory,
     })
+}
+
+/// The node's own authority, and what the API is served with on TCP.
+fn open_tls(config: &AgentConfig, directory: &Directory, node: NodeId) -> Result<ApiTls, RunError> {
+    let authority = Authority::open(directory, node, clock::now());
+    let authority = authority.map_err(|error| RunError::Authority(error.into()))?;
+    let given = config.grpc_certificate.clone().map(|files| CertificateFiles {
+        certificates: files.certificate,
+        key: files.key,
+    });
+    Ok(ApiTls::new(Arc::new(authority), given))
 }
 
 /// Takes up the network of an earlier run, with all that is known to be attached to it. What isn't was being attached
@@ -211,7 +259,7 @@ async fn open_network(
     // Should a record have been lost, its workload still keeps what it has.
     kept.extend(sandboxes.scan().map_err(|error| RunError::Network(error.into()))?);
     let network = Network::open(config, attached).await.map_err(|error| match &error {
-        OpenError::Bridge(LinkError::Taken { .. } | LinkError::SubnetTaken { .. }) => {
+        OpenError::Bridge(LinkError::Taken { .. } | LinkError::SubnetTaken { .. } | LinkError::Alike { .. }) => {
             RunError::InUse(error.into())
         }
         _ => RunError::Network(error.into()),
@@ -237,7 +285,7 @@ pub(crate) fn sandboxes(runtime_directory: &Path) -> Result<Sandboxes, RunError>
     Ok(Sandboxes::new(program("hypercore-shim")?, program("hypercore-engine")?, runtime_directory.to_owned()))
 }
 
-fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Option<TcpListener>) {
+fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener) {
     let (workloads, tree) = (Arc::clone(node), supervisor.clone());
     supervisor.spawn("reconcile/workloads", RestartPolicy::Critical, move || {
         reconcile::workloads::run(Arc::clone(&workloads), tree.clone())
@@ -245,10 +293,16 @@ fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener, web: Opti
     let swept = Arc::clone(node);
     supervisor
         .spawn("reconcile/sweep", RestartPolicy::Backoff, move || reconcile::sweep::run(Arc::clone(&swept)));
-    supervisor.spawn_critical("server/grpc", server::serve(Arc::clone(node), supervisor.clone(), api));
-    if let Some(web) = web {
-        supervisor.spawn_critical("server/http", http::serve(Arc::clone(node), web));
+    let images = Arc::clone(node);
+    supervisor
+        .spawn("reconcile/images", RestartPolicy::Backoff, move || reconcile::images::run(Arc::clone(&images)));
+    if let Some(patience) = watchdog::patience() {
+        let watched = Arc::clone(node);
+        supervisor.spawn("systemd/watchdog", RestartPolicy::Backoff, move || {
+            watchdog::run(Arc::clone(&watched), patience)
+        });
     }
+    supervisor.spawn_critical("server/grpc", server::serve(Arc::clone(node), supervisor.clone(), api));
 }
 
 /// Ends the tasks; the network and the cgroup go too when there is no workload.

@@ -16,16 +16,19 @@ mod tail;
 mod watch;
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use hypercore_model::Timestamp;
+use hypercore_model::{ExitRecord, Timestamp};
 
 pub use entry::{LogEntry, LogStream};
 
 use segment::Segments;
 use watch::Watch;
+
+/// Name of the record that a shim leaves in its workload's directory.
+const EXIT_RECORD: &str = "exit.json";
 
 /// Which entries to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,6 +41,9 @@ pub struct LogQuery {
     pub follow: bool,
     /// Everything is wanted from the first byte on: that files were removed before the reading began is told too.
     pub is_whole: bool,
+    /// The workload may be started again, so that `exit.json` is not the end of what is followed:
+    /// [`LogReader::finish`] is.
+    pub outlives_exit: bool,
 }
 
 /// Why a log can't be read.
@@ -75,7 +81,10 @@ pub struct LogReader {
     pending: Option<LogEntry>,
     /// Present while following.
     watch: Option<Watch>,
+    outlives_exit: bool,
     is_finished: bool,
+    /// Whether the reader has said what the shim could not log.
+    is_loss_told: bool,
 }
 
 impl LogReader {
@@ -100,7 +109,9 @@ impl LogReader {
             lines_to_skip,
             pending: None,
             watch,
+            outlives_exit: query.outlives_exit,
             is_finished: false,
+            is_loss_told: false,
         })
     }
 
@@ -124,7 +135,7 @@ impl LogReader {
                         source,
                     })?;
                 }
-                _ => return Ok(None),
+                _ => return Ok(self.told_of_loss()),
             }
         }
     }
@@ -139,7 +150,19 @@ impl LogReader {
         !self.is_finished
             && !self.watch.as_ref().is_none_or(Watch::is_log_removed)
             && self.workload_directory.exists()
-            && !self.workload_directory.join("exit.json").exists()
+            && (self.outlives_exit || !self.workload_directory.join(EXIT_RECORD).exists())
+    }
+
+    /// What the shim had no room to log by the workload's end, told once.
+    fn told_of_loss(&mut self) -> Option<LogEntry> {
+        if std::mem::replace(&mut self.is_loss_told, true) {
+            return None;
+        }
+        let json = fs::read(self.workload_directory.join(EXIT_RECORD)).ok()?;
+        let record: ExitRecord = serde_json::from_slice(&json).ok()?;
+        let bytes = Some(record.lost_output_bytes).filter(|bytes| *bytes > 0)?;
+        let text = format!("output was lost here: {bytes} bytes could not be written to the log\n");
+        Some(LogEntry { ts: record.finished_at, stream: LogStream::System, data: text.into_bytes() })
     }
 
     fn next_written(&mut self) -> Result<Option<LogEntry>, LogError> {

@@ -8,6 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+};
 use redb::{
     BackendError, Database, DatabaseError, StorageBackend,
     backends::{FileBackend, InMemoryBackend},
@@ -44,13 +48,14 @@ impl Medium {
         builder.set_cache_size(CACHE_BYTES);
         match self {
             Self::File { path, flush } => {
-                let inner = FileBackend::new(open_file(path)?)?;
-                builder.create_with_backend(Disk { inner, flush: *flush })
+                let file = open_file(path)?;
+                let room = Some(file.try_clone()?);
+                builder.create_with_backend(Disk { inner: FileBackend::new(file)?, flush: *flush, room })
             }
             Self::Memory => builder.create_with_backend(InMemoryBackend::new()),
             #[cfg(any(test, feature = "faulty"))]
             Self::Faulty(disk) => {
-                builder.create_with_backend(Disk { inner: disk.clone(), flush: Flush::Always })
+                builder.create_with_backend(Disk { inner: disk.clone(), flush: Flush::Always, room: None })
             }
         }
     }
@@ -75,6 +80,16 @@ fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Has the file system set blocks apart for `len` bytes from `offset`. One that can't sets them apart when they are
+/// written, as for any file.
+fn take_room(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return Ok(()) };
+    match fallocate(file, FallocateFlags::empty(), offset, len) {
+        Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Where redb's file header keeps its flags, and the flag that says "committed in two phases" (file format 3).
 const FLAGS_OFFSET: usize = 9;
 const TWO_PHASE_COMMIT: u8 = 4;
@@ -89,6 +104,9 @@ const TWO_PHASE_COMMIT: u8 = 4;
 struct Disk<B> {
     inner: B,
     flush: Flush,
+    /// The file whose room on the disk is taken when it grows, and not only when it is written: a full disk then fails
+    /// the growth and nothing else, and what fits into the file as it is can always be written.
+    room: Option<File>,
 }
 
 impl<B: StorageBackend> StorageBackend for Disk<B> {
@@ -107,6 +125,14 @@ impl<B: StorageBackend> StorageBackend for Disk<B> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let before = self.inner.len()?;
+        if let (Some(file), Some(grown)) = (&self.room, len.checked_sub(before).filter(|grown| *grown > 0))
+            && let Err(error) = take_room(file, before, grown)
+        {
+            // Part of it may be taken, and is given back.
+            self.inner.set_len(before)?;
+            return Err(error);
+        }
         self.inner.set_len(len)
     }
 

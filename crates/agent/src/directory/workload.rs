@@ -39,6 +39,11 @@ impl WorkloadPaths {
         self.directory.join("outcome.json")
     }
 
+    /// `runs.json`: how often it was started again, and when it will be. Written by the keeper.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.directory.join("runs.json")
+    }
+
     /// `exit.json.new`: room on the disk for the exit record. Made by the shim before it starts the first process.
     pub(crate) fn exit_reserved(&self) -> PathBuf {
         self.directory.join("exit.json.new")

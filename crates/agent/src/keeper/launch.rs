@@ -8,7 +8,7 @@ use hypercore_model::{Isolation, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
     bundle::{self, Bundle, BundleRequest},
     image::{Image, ImageLease, PullProgress},
-    network::{Attachment, AttachmentRequest, write_hosts_files},
+    network::{Attaching, AttachmentRequest, write_hosts_files},
     sandbox::{LaunchRequest, LogLimits, Sandbox},
 };
 use tokio::sync::watch;
@@ -98,8 +98,11 @@ impl Keeper {
         });
         self.make_directory(record).map_err(|error| blame::disk("prepare its directory", &error))?;
         let image_digest = image.digest;
-        let attachment = self.attach(record).await?;
-        let bundle = self.bundle(record, &image, &attachment).await?;
+        // The kernel takes its time for links and mounts, and both can be waited for at once.
+        let attaching = self.attach(record).await?;
+        let netns = attaching.attachment().netns.clone();
+        let (attached, bundle) = tokio::join!(attaching.finish(), self.bundle(record, &image, netns));
+        let (attachment, bundle) = (attached.map_err(|error| blame::attach(&error))?, bundle?);
         let surroundings = Surroundings { attachment, image_digest, stop_signal: bundle.stop_signal };
         outcome::write_surroundings(&self.paths, &surroundings)
             .map_err(|error| blame::disk("write its record", &error))?;
@@ -125,19 +128,19 @@ impl Keeper {
     }
 
     #[tracing::instrument(name = "network", skip_all, fields(workload = %self.id))]
-    async fn attach(&self, record: &WorkloadRecord) -> Result<Attachment, Failure> {
+    async fn attach(&self, record: &WorkloadRecord) -> Result<Attaching<'_>, Failure> {
         let spec = &record.spec;
         let request = AttachmentRequest {
             ports: spec.ports.clone(),
             tenant: spec.tenant.clone(),
             allow: spec.allow.clone(),
         };
-        let attached = self.node.network.attach(self.id, &request).await;
-        let attachment = attached.map_err(|error| blame::attach(&error))?;
+        let attaching = self.node.network.begin_attach(self.id, &request).await;
+        let attaching = attaching.map_err(|error| blame::attach(&error))?;
         let hostname = bundle::hostname(self.id, &record.spec);
-        let written = write_hosts_files(self.paths.directory(), &hostname, &attachment);
+        let written = write_hosts_files(self.paths.directory(), &hostname, attaching.attachment());
         written.map_err(|error| blame::hosts(&error))?;
-        Ok(attachment)
+        Ok(attaching)
     }
 
     #[tracing::instrument(name = "bundle", skip_all, fields(workload = %self.id))]
@@ -145,11 +148,11 @@ impl Keeper {
         &self,
         record: &WorkloadRecord,
         image: &Image,
-        attachment: &Attachment,
+        netns: PathBuf,
     ) -> Result<Bundle, Failure> {
         let node = Arc::clone(&self.node);
         let (id, spec, image) = (self.id, record.spec.clone(), image.clone());
-        let (directory, netns) = (self.paths.directory().to_owned(), attachment.netns.clone());
+        let directory = self.paths.directory().to_owned();
         let prepared = tokio::task::spawn_blocking(move || {
             let cgroup_path = node.cgroups.path_of(id);
             let resources = node.cgroups.resources(&spec);

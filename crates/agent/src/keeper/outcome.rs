@@ -1,46 +1,80 @@
-//! What a keeper writes beside a workload: `outcome.json` for an end without an exit status, `surroundings.json`
-//! for what it was given, `attempt` for which attempt the directory belongs to.
-//! It refuses to write exit statuses: those are the shim's.
+//! What a keeper writes beside a workload: `outcome.json` for how it ended for good, `surroundings.json` for what it
+//! was given, `spec.json` for what was asked for, `attempt` for which attempt the directory belongs to.
+//! It refuses to be the first to say how a process ended: that is the shim's `exit.json`.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use hypercore_model::{Attempt, Digest, Timestamp, WorkloadStatus};
+use hypercore_cluster::state::{Desired, WorkloadRecord};
+use hypercore_model::{
+    Attempt, Digest, ExitStatus, NodeId, Timestamp, WorkloadId, WorkloadSpec, WorkloadStatus,
+};
 use hypercore_runtime::network::Attachment;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{directory::WorkloadPaths, failure::Failure};
+use crate::{board::Observed, directory::WorkloadPaths, failure::Failure};
 
-/// How a workload ended when there is no exit status to tell it.
-#[derive(Debug, Serialize, Deserialize)]
+/// How a workload ended for good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Outcome {
     /// Which attempt ended so. It says nothing about any other.
     pub(super) attempt: Attempt,
-    /// `stopped` (before it ever ran), `failed` or `lost`.
+    /// `stopped`, `failed` or `lost`.
     pub(super) status: WorkloadStatus,
     pub(super) finished_at: Timestamp,
+    /// Why, where there is more to say than the exit status does.
     pub(super) failure: Option<Failure>,
+    /// How its last process ended; `None` when nobody knows, or none ever ran.
+    #[serde(default)]
+    pub(super) exit: Option<ExitStatus>,
+    /// When its last run had started.
+    #[serde(default)]
+    pub(super) started_at: Option<Timestamp>,
+    /// How often it was started again.
+    #[serde(default)]
+    pub(super) restarts: u32,
+    /// What it was made of.
+    #[serde(default)]
+    pub(super) image_digest: Option<Digest>,
+    /// When it was made; `None` in what earlier releases wrote.
+    #[serde(default)]
+    pub(super) created_at: Option<Timestamp>,
 }
 
 impl Outcome {
-    pub(super) const fn stopped_unstarted(attempt: Attempt, finished_at: Timestamp) -> Self {
-        Self { attempt, status: WorkloadStatus::Stopped, finished_at, failure: None }
-    }
-
-    pub(super) const fn failed(attempt: Attempt, failure: Failure, finished_at: Timestamp) -> Self {
-        Self { attempt, status: WorkloadStatus::Failed, finished_at, failure: Some(failure) }
-    }
-
-    pub(super) const fn lost(attempt: Attempt, failure: Failure, finished_at: Timestamp) -> Self {
-        Self { attempt, status: WorkloadStatus::Lost, finished_at, failure: Some(failure) }
+    /// Lets everybody see the end.
+    pub(super) fn show(&self, observed: &mut Observed) {
+        observed.status = self.status;
+        observed.leave(self.finished_at);
+        observed.started_at = self.started_at;
+        observed.exit = self.exit;
+        observed.failure.clone_from(&self.failure);
+        observed.restarts = self.restarts;
+        observed.due = None;
+        observed.image_digest = self.image_digest.or(observed.image_digest);
     }
 }
 
-/// Writes `outcome.json`. When that fails (a full disk), the outcome is known until the agent restarts, and then
-/// found out anew.
-pub(super) fn write(paths: &WorkloadPaths, outcome: &Outcome) {
+/// Writes `outcome.json`, and answers whether it is there. When it isn't (a full disk), the outcome is known until the
+/// agent restarts, and then found out anew.
+pub(super) fn write(paths: &WorkloadPaths, outcome: &Outcome) -> bool {
     let result = fs::create_dir_all(paths.directory()).and_then(|()| write_json(&paths.outcome(), outcome));
-    if let Err(error) = result {
+    if let Err(error) = &result {
         tracing::warn!(path = %paths.outcome().display(), %error, "could not write the outcome");
+    }
+    result.is_ok()
+}
+
+/// Writes what was asked for, for people who look and for those who ask when the workload is gone.
+pub(super) fn write_spec(paths: &WorkloadPaths, spec: &WorkloadSpec) {
+    if paths.spec().exists() {
+        return;
+    }
+    let result = fs::create_dir_all(paths.directory()).and_then(|()| write_json(&paths.spec(), spec));
+    if let Err(error) = result {
+        tracing::warn!(path = %paths.spec().display(), %error, "could not write a record");
     }
 }
 
@@ -49,9 +83,27 @@ pub(super) fn read(paths: &WorkloadPaths, attempt: Attempt) -> Option<Outcome> {
     read_json(&paths.outcome()).filter(|outcome: &Outcome| outcome.attempt == attempt)
 }
 
-/// How a removed workload ended: its status then, and why if that was recorded.
-pub(crate) fn read_last(paths: &WorkloadPaths) -> Option<(WorkloadStatus, Option<Failure>)> {
-    read_json(&paths.outcome()).map(|outcome: Outcome| (outcome.status, outcome.failure))
+/// What is known of a removed workload: what it was, and what was seen of it last. `None` when that was not recorded.
+pub(crate) fn read_last(
+    id: WorkloadId,
+    node: NodeId,
+    paths: &WorkloadPaths,
+) -> Option<(WorkloadRecord, Observed)> {
+    let outcome: Outcome = read_json(&paths.outcome())?;
+    let mut observed = Observed::pending();
+    outcome.show(&mut observed);
+    let record = WorkloadRecord {
+        id,
+        spec: read_json(&paths.spec())?,
+        node,
+        attempt: outcome.attempt,
+        desired: Desired::Running,
+        author: node,
+        created_at: outcome.created_at.or(outcome.started_at).unwrap_or(outcome.finished_at),
+        ended: true,
+        expired: false,
+    };
+    Some((record, observed))
 }
 
 /// Writes which attempt this directory belongs to.
@@ -85,12 +137,14 @@ pub(crate) fn read_surroundings(paths: &WorkloadPaths) -> Option<Surroundings> {
     read_json(&paths.surroundings())
 }
 
-/// Removes the record: the workload has nothing any more.
-pub(super) fn forget_surroundings(paths: &WorkloadPaths) {
-    if let Err(error) = fs::remove_file(paths.surroundings())
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %paths.surroundings().display(), %error, "could not remove a record");
+/// Removes records that say nothing true any more.
+pub(super) fn forget(records: &[PathBuf]) {
+    for path in records {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "could not remove a record");
+        }
     }
 }
 
@@ -101,7 +155,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> 
     fs::rename(&beside, path)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -127,28 +181,67 @@ mod tests {
         (root, paths)
     }
 
-    fn failure() -> Failure {
-        Failure { code: "image_not_found".into(), message: "no such image".into(), hint: "look again".into() }
+    fn failed() -> Outcome {
+        let failure = Failure {
+            code: "image_not_found".into(),
+            message: "no such image".into(),
+            hint: "look again".into(),
+        };
+        Outcome {
+            attempt: Attempt::FIRST,
+            status: WorkloadStatus::Failed,
+            finished_at: Timestamp::from_unix_ms(7),
+            failure: Some(failure),
+            exit: None,
+            started_at: None,
+            restarts: 2,
+            image_digest: None,
+            created_at: Some(Timestamp::from_unix_ms(5)),
+        }
     }
 
     #[test]
     fn an_outcome_is_read_back_as_it_was_written() {
         let (_root, paths) = place();
-        let (attempt, at) = (Attempt::FIRST, Timestamp::from_unix_ms(7));
         // No attempt was begun here: the image could not be had, so nothing else was written.
-        write(&paths, &Outcome::failed(attempt, failure(), at));
-        let outcome = read(&paths, attempt).unwrap();
-        assert_eq!((outcome.status, outcome.finished_at), (WorkloadStatus::Failed, at));
-        assert_eq!(outcome.failure, Some(failure()));
-        assert_eq!(read_last(&paths), Some((WorkloadStatus::Failed, Some(failure()))));
+        assert!(write(&paths, &failed()));
+        let mut observed = Observed::pending();
+        read(&paths, Attempt::FIRST).unwrap().show(&mut observed);
+        assert_eq!((observed.status, observed.restarts), (WorkloadStatus::Failed, 2));
+        assert_eq!(
+            (observed.finished_at, observed.failure),
+            (Some(Timestamp::from_unix_ms(7)), failed().failure)
+        );
         assert!(!paths.outcome().with_extension("tmp").exists());
     }
 
     #[test]
     fn an_outcome_says_nothing_about_a_later_attempt() {
         let (_root, paths) = place();
-        write(&paths, &Outcome::lost(Attempt::FIRST, failure(), Timestamp::from_unix_ms(7)));
+        write(&paths, &failed());
         assert!(read(&paths, Attempt::FIRST.next()).is_none());
+    }
+
+    #[test]
+    fn what_is_gone_can_still_be_shown() {
+        let (_root, paths) = place();
+        let (id, node) = (WorkloadId::from_bytes([1; 16]), NodeId::from_bytes([2; 32]));
+        assert!(read_last(id, node, &paths).is_none());
+        let spec = WorkloadSpec::of_image("web:1".parse().unwrap());
+        write(&paths, &failed());
+        write_spec(&paths, &spec);
+        let (record, observed) = read_last(id, node, &paths).unwrap();
+        assert_eq!((record.spec, record.created_at), (spec, Timestamp::from_unix_ms(5)));
+        assert_eq!(observed.status, WorkloadStatus::Failed);
+    }
+
+    #[test]
+    fn the_outcomes_of_earlier_releases_are_read() {
+        let (_root, paths) = place();
+        fs::create_dir_all(paths.directory()).unwrap();
+        let old = r#"{"attempt":1,"status":"lost","finished_at":7,"failure":null}"#;
+        fs::write(paths.outcome(), old).unwrap();
+        assert_eq!(read(&paths, Attempt::FIRST).unwrap().status, WorkloadStatus::Lost);
     }
 
     #[test]
@@ -158,6 +251,7 @@ mod tests {
         fs::create_dir_all(paths.directory()).unwrap();
         fs::write(paths.outcome(), "{").unwrap();
         assert!(read(&paths, Attempt::FIRST).is_none());
-        forget_surroundings(&paths);
+        forget(&[paths.surroundings(), paths.outcome()]);
+        assert!(!paths.outcome().exists());
     }
 }

@@ -40,6 +40,13 @@ pub(super) struct Entered {
     pub(super) is_recovered: bool,
 }
 
+impl Entered {
+    /// Whether it failed because the disk is full.
+    pub(super) fn found_disk_full(&self) -> bool {
+        self.results.iter().filter_map(|result| result.as_ref().err()).any(SubmitError::is_disk_full)
+    }
+}
+
 impl Book {
     /// The state that the store holds.
     pub(super) fn open(store: Store, identity: Identity) -> Result<Self, RecoverError> {
@@ -53,7 +60,7 @@ impl Book {
     }
 
     /// Makes a block of the commands that can be applied, and writes it.
-    pub(super) fn enter(&mut self, commands: Vec<Command>, now: Timestamp) -> Entered {
+    pub(super) fn enter(&mut self, commands: &[Command], now: Timestamp) -> Entered {
         let is_recovered = self.is_doubtful;
         if let Err(error) = self.settle_doubt() {
             let error = Arc::new(error);
@@ -62,7 +69,7 @@ impl Book {
         }
         let (mut results, mut changes, mut applied) = (Vec::new(), Vec::new(), Vec::new());
         for command in commands {
-            let result = self.apply(command, now, &mut changes);
+            let result = self.apply(command.clone(), now, &mut changes);
             results.push(result.map(|(command, events)| {
                 applied.extend(command);
                 Committed { height: self.state.height(), events }

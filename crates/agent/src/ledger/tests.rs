@@ -124,10 +124,10 @@ fn the_history_is_bounded_and_leads_to_the_state() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("node.redb");
     let mut book = Book::open(store(&path), identity()).unwrap();
-    book.enter(vec![admit()], now());
+    book.enter(&[admit()], now());
     for number in 0..HISTORY_BLOCKS as u32 / 2 + 20 {
-        book.enter(vec![create(number)], now());
-        book.enter(vec![Command::RemoveWorkload { id: id(number) }], now());
+        book.enter(&[create(number)], now());
+        book.enter(&[Command::RemoveWorkload { id: id(number) }], now());
     }
     let tip = *book.state().tip().unwrap();
     drop(book);
@@ -152,8 +152,8 @@ fn rows_that_were_changed_behind_its_back_are_told() {
     let made = |name: &str| {
         let path = directory.path().join(name);
         let mut book = Book::open(store(&path), identity()).unwrap();
-        book.enter(vec![admit(), create(1)], now());
-        book.enter(vec![create(2)], now());
+        book.enter(&[admit(), create(1)], now());
+        book.enter(&[create(2)], now());
         path
     };
     let removed = meddle(&made("removed"), |batch, _| {
@@ -176,8 +176,8 @@ fn every_kept_command_is_still_under_its_authors_signature() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("node.redb");
     let mut book = Book::open(store(&path), identity()).unwrap();
-    book.enter(vec![admit(), create(1), create(2)], now());
-    book.enter(vec![Command::RemoveWorkload { id: id(1) }], now());
+    book.enter(&[admit(), create(1), create(2)], now());
+    book.enter(&[Command::RemoveWorkload { id: id(1) }], now());
     let root = book.state().root();
     drop(book);
     let mut replayed = State::new();

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Committed, SubmitError,
+    ballast::{self, Ballast},
     book::{Book, Entered},
 };
 use crate::clock;
@@ -31,6 +32,8 @@ pub(super) struct Writer {
     seen: Arc<RwLock<State>>,
     waiting: mpsc::Receiver<Request>,
     changed: watch::Sender<u64>,
+    /// Room for a full disk; none for a state that is kept in memory.
+    ballast: Option<Ballast>,
 }
 
 impl Writer {
@@ -39,8 +42,9 @@ impl Writer {
         seen: Arc<RwLock<State>>,
         waiting: mpsc::Receiver<Request>,
         changed: watch::Sender<u64>,
+        ballast: Option<Ballast>,
     ) -> Self {
-        Self { book, seen, waiting, changed }
+        Self { book, seen, waiting, changed, ballast }
     }
 
     /// Writes blocks until it is told to stop; what was queued by then is still written.
@@ -61,7 +65,7 @@ impl Writer {
                 requests.drain(..).map(|request| (request.command, request.answer)).unzip();
             // Signing and flushing take milliseconds, which no other task should wait for.
             let entering = tokio::task::spawn_blocking(move || {
-                let entered = self.book.enter(commands, clock::now());
+                let entered = self.enter(&commands);
                 (self, entered)
             });
             let entered;
@@ -75,6 +79,18 @@ impl Writer {
                 drop(answer.send(result));
             }
         }
+    }
+
+    /// Enters commands; where they would make room on a full disk, with what was set apart for that.
+    fn enter(&mut self, commands: &[Command]) -> Entered {
+        let entered = self.book.enter(commands, clock::now());
+        let Some(ballast) = &mut self.ballast else { return entered };
+        if entered.found_disk_full() {
+            let may_try = commands.iter().any(ballast::may_use) && ballast.give_up();
+            return if may_try { self.book.enter(commands, clock::now()) } else { entered };
+        }
+        ballast.renew();
+        entered
     }
 
     /// Lets readers see what was written, before anybody is told that it was.

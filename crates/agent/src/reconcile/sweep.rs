@@ -9,12 +9,15 @@ use hypercore_runtime::bundle;
 
 use crate::{failure::chain, gone, node::Node};
 
-/// How often leftovers are looked for. Keepers clean up after themselves; this is for what they could not.
-const PERIOD: Duration = Duration::from_secs(60);
+/// How often leftovers are looked for, if records are kept that long. Keepers clean up after themselves; this is for what
+/// they could not.
+const PERIOD_MAX: Duration = Duration::from_secs(60);
+/// The least time between two looks.
+const PERIOD_MIN: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped.
 pub(crate) async fn run(node: Arc<Node>) {
-    let mut ticks = tokio::time::interval(PERIOD);
+    let mut ticks = tokio::time::interval(node.records_keep.clamp(PERIOD_MIN, PERIOD_MAX));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -57,10 +60,12 @@ async fn sweep_directories(node: &Node) {
     };
     let known = known(node);
     for id in ids.into_iter().filter(|id| !known.contains(id)) {
-        let paths = node.directory.workload(id);
+        let (paths, keep) = (node.directory.workload(id), node.records_keep);
         let swept = tokio::task::spawn_blocking(move || {
             bundle::discard(paths.directory()).map_err(|error| chain(&error))?;
-            gone::bury(&paths).and_then(|()| gone::forget_when_old(&paths)).map_err(|error| chain(&error))
+            gone::bury(&paths)
+                .and_then(|()| gone::forget_when_old(&paths, keep))
+                .map_err(|error| chain(&error))
         });
         match swept.await {
             Ok(Ok(true)) => tracing::info!(workload = %id, "forgot the records of a removed workload"),

@@ -13,7 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    Handlers, STREAM_BACKLOG_MAX, output::Output, problem::Problem, target, target::Target, terminal_size,
+    Handlers, STREAM_BACKLOG_MAX,
+    output::{Output, Until},
+    problem::Problem,
+    target,
+    target::Target,
+    terminal_size,
 };
 
 type Answers = mpsc::Sender<Result<v1::AttachResponse, Status>>;
@@ -26,14 +31,14 @@ impl Handlers {
         let Some(v1::AttachRequest { message: Some(In::Start(start)) }) = calls.message().await? else {
             return Err(Problem::invalid("invalid_request", "the first message must be `start`").into());
         };
-        let target = target::any(&self.node, &start.id)?;
+        let target = target::any(self, &start.id)?;
         let session = self.session(&target, &start).await?;
         let (answers, stream) = mpsc::channel(STREAM_BACKLOG_MAX);
         let handlers = self.clone();
         self.supervisor.spawn_once("attach", async move {
-            let Session { output, sandbox, input } = session;
+            let Session { output, sandbox, input, restarts } = session;
             tokio::select! {
-                () = handlers.carry_output(output, &target, &answers) => {}
+                () = handlers.carry_output(output, &target, restarts, &answers) => {}
                 () = answers.closed() => {}
                 never = carry_input(calls, sandbox, input) => match never {},
             }
@@ -42,7 +47,7 @@ impl Handlers {
     }
 
     async fn session(&self, target: &Target, start: &v1::AttachStart) -> Result<Session, Problem> {
-        let sandbox = self.sandbox_to_join(target, start).await?;
+        let (sandbox, restarts) = self.sandbox_to_join(target, start).await?;
         let input = match &sandbox {
             Some(sandbox) if start.stdin => open_input(sandbox).await?,
             _ => None,
@@ -54,28 +59,31 @@ impl Handlers {
         }
         let tail = (!start.from_start).then_some(0);
         let query = LogQuery { tail, follow: true, is_whole: start.from_start, ..LogQuery::default() };
-        let output = self.output(target, query)?;
-        Ok(Session { output, sandbox, input })
+        let output = self.output(target, query, Until::RunEnd { restarts })?;
+        Ok(Session { output, sandbox, input, restarts })
     }
 
-    /// The live sandbox; none when the workload has ended and the caller wants what it wrote before.
+    /// The live sandbox, none when the run has ended and the caller wants what was written before; and after how many
+    /// restarts that run came.
     async fn sandbox_to_join(
         &self,
         target: &Target,
         start: &v1::AttachStart,
-    ) -> Result<Option<Sandbox>, Problem> {
-        let Target::Known(record) = target else { return Ok(None) };
+    ) -> Result<(Option<Sandbox>, u32), Problem> {
+        let Target::Known(record) = target else { return Ok((None, 0)) };
         let observed = target::recovered(&self.node, record.id).await;
         // It may also have been removed since it was found.
         let has_ended = observed.status.is_final() || !target::is_known(&self.node, record.id);
-        if has_ended && start.from_start {
-            return Ok(None);
+        let (is_pausing, restarts) = (observed.due.is_some(), observed.restarts);
+        if (has_ended || is_pausing) && start.from_start {
+            return Ok((None, restarts.saturating_sub(is_pausing.into())));
         }
-        self.running_sandbox(record).await.map(Some)
+        Ok((Some(self.awake_sandbox(record).await?), restarts))
     }
 
-    /// Everything the workload writes until its end, then how it ended.
-    async fn carry_output(&self, mut output: Output, target: &Target, answers: &Answers) {
+    /// Everything the workload writes until this run's end, then how it ended. As with docker, being attached ends there
+    /// even if the workload is started again.
+    async fn carry_output(&self, mut output: Output, target: &Target, restarts: u32, answers: &Answers) {
         let mut answer = Ok(Out::Attached(true));
         let mut is_whole = true;
         loop {
@@ -93,7 +101,8 @@ impl Handlers {
                 }
                 None if !is_whole => Err(incomplete().into()),
                 None => {
-                    self.exit_of_target(target).await.map(|exit| Out::Exit(exit.into())).map_err(Status::from)
+                    let exit = self.exit_of_run(target, restarts).await;
+                    exit.map(|exit| Out::Exit(exit.into())).map_err(Status::from)
                 }
             };
         }
@@ -114,6 +123,8 @@ struct Session {
     output: Output,
     sandbox: Option<Sandbox>,
     input: Option<Input>,
+    /// How often the workload had been started again before the run that was joined.
+    restarts: u32,
 }
 
 async fn open_input(sandbox: &Sandbox) -> Result<Option<Input>, Problem> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hypercore_api::v1;
 use hypercore_cluster::state::{Command, WorkloadRecord};
-use hypercore_model::{ExitStatus, WorkloadStatus, limits::STOP_GRACE_MS_MAX};
+use hypercore_model::{ExitStatus, WorkloadId, WorkloadStatus, limits::STOP_GRACE_MS_MAX};
 use hypercore_runtime::sandbox::{ExitRecord, RequestError};
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
@@ -19,23 +19,20 @@ const TAKE_DOWN_TIME_MAX: Duration = Duration::from_secs(30);
 
 impl Handlers {
     pub(super) async fn stop_workload(&self, call: v1::VmStopRequest) -> Result<v1::VmStopResponse, Problem> {
-        let record = target::known(&self.node, &call.id)?;
+        let record = target::known(self, &call.id)?;
         let wanted = || record.spec.stop_grace_ms.unwrap_or(GRACE_MS_DEFAULT);
         let grace_ms = call.grace_period_ms.map_or_else(wanted, u64::from).min(STOP_GRACE_MS_MAX);
         let signal = request::optional_signal(call.signal)?;
         let mut observed = target::observe(&self.node, record.id);
         if !observed.borrow().status.is_final() {
-            self.node
-                .ledger
-                .submit(Command::StopWorkload { id: record.id, signal, grace_ms })
-                .await?;
+            self.node.ledger.submit(Command::StopWorkload { id: record.id, signal, grace_ms }).await?;
             end(&mut observed).await;
         }
         Ok(v1::VmStopResponse { id: record.id.to_string() })
     }
 
     pub(super) async fn kill_workload(&self, call: v1::KillRequest) -> Result<v1::KillResponse, Problem> {
-        let record = target::known(&self.node, &call.id)?;
+        let record = target::known(self, &call.id)?;
         let signal = request::signal(call.signal, Signal::SIGKILL)?;
         let sandbox = self.running_sandbox(&record).await?;
         sandbox.signal(signal).await.map_err(|error| match error {
@@ -53,7 +50,7 @@ impl Handlers {
         &self,
         call: v1::RemoveRequest,
     ) -> Result<v1::RemoveResponse, Problem> {
-        let record = target::known(&self.node, &call.id)?;
+        let record = target::known(self, &call.id)?;
         let status = target::recovered(&self.node, record.id).await.status;
         let mut observed = target::observe(&self.node, record.id);
         if !status.is_final() {
@@ -75,7 +72,7 @@ impl Handlers {
     }
 
     pub(super) async fn wait_workload(&self, call: v1::WaitRequest) -> Result<v1::WaitResponse, Problem> {
-        let exit = self.exit_of_target(&target::any(&self.node, &call.id)?).await?;
+        let exit = self.exit_of_target(&target::any(self, &call.id)?).await?;
         Ok(v1::WaitResponse { exit: Some(exit.into()) })
     }
 
@@ -83,7 +80,7 @@ impl Handlers {
     pub(super) async fn exit_of_target(&self, target: &Target) -> Result<ExitStatus, Problem> {
         match target {
             Target::Known(record) => self.exit_of(record).await,
-            Target::Gone(paths) => gone_exit(paths),
+            Target::Gone(id, paths) => self.gone_exit(*id, paths),
         }
     }
 
@@ -91,8 +88,36 @@ impl Handlers {
         let mut observed = target::observe(&self.node, record.id);
         let last = end(&mut observed).await;
         // A workload that was removed may have left its exit status on disk alone.
-        let recorded = || gone_exit(&self.node.directory.workload(record.id)).ok();
+        let recorded = || self.gone_exit(record.id, &self.node.directory.workload(record.id)).ok();
         last.exit.or_else(recorded).ok_or_else(|| without_exit(last.status, last.failure.as_ref()))
+    }
+
+    /// How the run ended that follows so many restarts, for those who joined it.
+    pub(super) async fn exit_of_run(&self, target: &Target, restarts: u32) -> Result<ExitStatus, Problem> {
+        if let Target::Known(record) = target {
+            let mut observed = target::observe(&self.node, record.id);
+            let seen = run_end(&mut observed, restarts).await;
+            if let Some(last) = seen.last_run.filter(|_| !seen.status.is_final()) {
+                let message = format!("the run ended without an exit status, after {}", last.how);
+                return last.exit.ok_or_else(|| Problem::conflict("no_exit_status", message));
+            }
+        }
+        self.exit_of_target(target).await
+    }
+
+    /// How a removed workload ended, from the record its keeper wrote, else from its shim's.
+    fn gone_exit(&self, id: WorkloadId, paths: &WorkloadPaths) -> Result<ExitStatus, Problem> {
+        let last = keeper::read_last(id, self.node.identity, paths).map(|(_, observed)| observed);
+        let bytes = || std::fs::read(paths.exit()).ok();
+        let shim = || serde_json::from_slice::<ExitRecord>(&bytes()?).ok().map(|record| record.exit);
+        let exit = last.as_ref().and_then(|last| last.exit).or_else(shim);
+        exit.ok_or_else(|| match last {
+            Some(last) => without_exit(last.status, last.failure.as_ref()),
+            None => Problem::conflict(
+                "no_exit_status",
+                "the workload was removed, and has no exit status: it never ran to its end",
+            ),
+        })
     }
 
     /// The sandbox of a workload that has processes.
@@ -118,17 +143,11 @@ pub(super) async fn end(observed: &mut watch::Receiver<Observed>) -> Observed {
     observed.borrow().clone()
 }
 
-/// How a removed workload ended, from the record its shim wrote; else why it did not, from the one its keeper wrote.
-fn gone_exit(paths: &WorkloadPaths) -> Result<ExitStatus, Problem> {
-    let bytes = std::fs::read(paths.exit());
-    let record = bytes.ok().and_then(|bytes| serde_json::from_slice::<ExitRecord>(&bytes).ok());
-    record.map(|record| record.exit).ok_or_else(|| match keeper::read_last(paths) {
-        Some((status, failure)) => without_exit(status, failure.as_ref()),
-        None => Problem::conflict(
-            "no_exit_status",
-            "the workload was removed, and has no exit status: it never ran to its end",
-        ),
-    })
+/// Returns what was observed once the run is over that follows so many restarts, or the workload is.
+pub(super) async fn run_end(observed: &mut watch::Receiver<Observed>, restarts: u32) -> Observed {
+    let is_over = |seen: &Observed| seen.status.is_final() || seen.restarts > restarts;
+    drop(observed.wait_for(is_over).await);
+    observed.borrow().clone()
 }
 
 /// Why an ended workload has no exit status.

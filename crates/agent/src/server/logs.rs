@@ -6,21 +6,26 @@ use hypercore_model::Timestamp;
 use hypercore_runtime::log::LogQuery;
 use tonic::Status;
 
-use super::{Handlers, output, problem::Problem, target};
+use super::{
+    Handlers,
+    output::{self, Until},
+    problem::Problem,
+    target,
+};
 
 impl Handlers {
     pub(super) fn logs_of(
         &self,
         call: &v1::LogsRequest,
     ) -> Result<impl Stream<Item = Result<v1::LogEntry, Status>> + use<>, Problem> {
-        let target = target::any(&self.node, &call.id)?;
+        let target = target::any(self, &call.id)?;
         let query = LogQuery {
             tail: call.tail.map(|lines| lines as usize),
             since: call.since_ms.map(Timestamp::from_unix_ms),
             follow: call.follow,
-            is_whole: false,
+            ..LogQuery::default()
         };
-        let output = self.output(&target, query)?;
+        let output = self.output(&target, query, Until::LastEnd)?;
         Ok(stream::unfold(output, |mut output| async move {
             let entry = output.next().await?;
             Some((entry.map(output::entry), output))

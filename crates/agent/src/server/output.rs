@@ -3,8 +3,9 @@
 use std::{future::Future, pin::Pin};
 
 use hypercore_api::v1;
-use hypercore_model::Timestamp;
+use hypercore_model::{RestartPolicy, Timestamp};
 use hypercore_runtime::log::{LogEntry, LogQuery, LogReader, LogStream};
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::{
@@ -12,31 +13,61 @@ use super::{
     problem::Problem,
     target::{self, Target},
 };
+use crate::board::Observed;
+
+/// Up to where output is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    /// The workload's last end.
+    LastEnd,
+    /// The end of the run that follows so many restarts.
+    RunEnd {
+        /// How often it had been started again.
+        restarts: u32,
+    },
+}
 
 /// A reader that also ends when the workload did so without leaving a record.
 pub(super) struct Output {
     reader: LogReader,
-    /// Completes when the workload has ended; `None` afterwards.
-    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Completes when there is nothing more to wait for, with the time after which nothing is wanted; `None` afterwards.
+    ended: Option<Pin<Box<dyn Future<Output = Option<Timestamp>> + Send>>>,
+    last: Option<Timestamp>,
 }
 
 impl Handlers {
     /// The output of a workload.
-    pub(super) fn output(&self, target: &Target, query: LogQuery) -> Result<Output, Problem> {
-        let (directory, ended) = match target {
+    pub(super) fn output(&self, target: &Target, query: LogQuery, until: Until) -> Result<Output, Problem> {
+        let (directory, record) = match target {
             Target::Known(record) => {
-                let mut observed = target::observe(&self.node, record.id);
-                let ended = async move { drop(lifetime::end(&mut observed).await) };
-                (self.node.directory.workload(record.id).directory().to_owned(), Some(ended))
+                (self.node.directory.workload(record.id).directory().to_owned(), Some(record))
             }
-            Target::Gone(paths) => (paths.directory().to_owned(), None),
+            Target::Gone(_, paths) => (paths.directory().to_owned(), None),
         };
-        let query = LogQuery { follow: query.follow && ended.is_some(), ..query };
+        let query = LogQuery {
+            follow: query.follow && record.is_some(),
+            outlives_exit: record.is_some_and(|record| record.spec.restart != RestartPolicy::No),
+            ..query
+        };
         let reader =
             LogReader::open(&directory, query).map_err(|error| Problem::fault("log_unreadable", &error))?;
-        let ended = ended.map(|ended| Box::pin(ended) as Pin<Box<dyn Future<Output = ()> + Send>>);
-        Ok(Output { reader, ended })
+        let observed = record.map(|record| target::observe(&self.node, record.id));
+        let ended = observed.map(|observed| Box::pin(ended(observed, until)) as Pin<Box<_>>);
+        Ok(Output { reader, ended, last: None })
     }
+}
+
+async fn ended(mut observed: watch::Receiver<Observed>, until: Until) -> Option<Timestamp> {
+    match until {
+        Until::LastEnd => drop(lifetime::end(&mut observed).await),
+        Until::RunEnd { restarts } => {
+            let seen = lifetime::run_end(&mut observed, restarts).await;
+            if !seen.status.is_final() {
+                return seen.last_run.map(|last| last.finished_at);
+            }
+        }
+    }
+    None
 }
 
 impl Output {
@@ -45,18 +76,22 @@ impl Output {
         loop {
             let Some(ended) = &mut self.ended else { return self.read().await };
             tokio::select! {
+                // A reader that always finds something must not keep the end from being noticed.
                 biased;
-                entry = self.reader.next() => return flatten(entry),
-                () = ended => {
-                    self.ended = None;
+                last = ended => {
+                    (self.ended, self.last) = (None, last);
                     self.reader.finish();
                 }
+                entry = self.reader.next() => return flatten(entry),
             }
         }
     }
 
     async fn read(&mut self) -> Option<Result<LogEntry, Status>> {
-        flatten(self.reader.next().await)
+        let entry = flatten(self.reader.next().await)?;
+        // What the next run wrote meanwhile is not of this one.
+        let is_later = entry.as_ref().is_ok_and(|entry| self.last.is_some_and(|last| entry.ts > last));
+        (!is_later).then_some(entry)
     }
 }
 

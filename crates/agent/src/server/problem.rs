@@ -1,18 +1,19 @@
 //! One refused or failed call, as the API tells it: a gRPC code for transports, a stable code for programs, a message
 //! and a hint for people. Every handler's errors become a [`Problem`] here and nowhere else.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use hypercore_api::v1::ErrorDetail;
 use hypercore_cluster::state::{Rejection, RejectionKind, ResolveError};
 use tonic::{Code, Status};
 
 use crate::{
+    access::{Denial, Stranger},
     failure::{Failure, chain},
     ledger::SubmitError,
 };
 
-/// Why a call was not carried out.
+/// Why a call was not carried out. Its text is the message alone.
 #[derive(Debug)]
 pub(crate) struct Problem {
     kind: Code,
@@ -60,10 +61,34 @@ impl Problem {
     }
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<Problem> for Status {
     fn from(problem: Problem) -> Self {
         let detail = ErrorDetail { code: problem.code.into_owned(), hint: problem.hint };
         hypercore_api::error::status(problem.kind, problem.message, &detail)
+    }
+}
+
+impl From<Stranger> for Problem {
+    fn from(stranger: Stranger) -> Self {
+        let code = match stranger {
+            Stranger::NoToken => "token_missing",
+            Stranger::Unknown => "token_invalid",
+            Stranger::Expired => "token_expired",
+        };
+        Self::new(Code::Unauthenticated, code, stranger.to_string())
+            .hint("`hypercore token create` makes one on the node; set it as HYPERCORE_TOKEN")
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        Self::new(Code::PermissionDenied, "not_allowed", denial.to_string())
     }
 }
 
@@ -86,6 +111,10 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Rejected(rejection) => rejection.into(),
             SubmitError::Closed => Self::new(Code::Unavailable, "shutting_down", "the node is shutting down"),
+            full if full.is_disk_full() => {
+                Self::new(Code::Internal, "disk_full", "the disk of the data directory is full")
+                    .hint("remove workloads (`hypercore rm -f`) or images (`hypercore image prune`)")
+            }
             other => Self::fault("state_write_failed", &other)
                 .hint("check that the disk of the data directory has room and is writable"),
         }
@@ -95,6 +124,10 @@ impl From<SubmitError> for Problem {
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let message = rejection.to_string();
+        if let Rejection::NoRoom { .. } = rejection {
+            return Self::new(Code::ResourceExhausted, "no_room", message)
+                .hint("ask for less, or end workloads that have limits: `hypercore ps` shows what runs");
+        }
         match rejection.kind() {
             RejectionKind::Invalid => return Self::invalid("invalid_request", message),
             RejectionKind::Refused => return Self::new(Code::PermissionDenied, "refused", message),
@@ -103,6 +136,8 @@ impl From<Rejection> for Problem {
         match rejection {
             Rejection::NameTaken { .. } => Self::new(Code::AlreadyExists, "name_taken", message)
                 .hint("choose another name, or remove that workload with `hypercore rm`"),
+            Rejection::TokenNameTaken { .. } => Self::new(Code::AlreadyExists, "name_taken", message)
+                .hint("choose another name, or revoke that token with `hypercore token revoke`"),
             Rejection::UnknownWorkload(_) => {
                 Self::not_found("workload_not_found", message).hint("`hypercore ps -a` lists every workload")
             }
@@ -118,6 +153,7 @@ impl From<Rejection> for Problem {
 #[cfg(test)]
 mod tests {
     use hypercore_api::{ApiError, ErrorKind};
+    use hypercore_cluster::state::Resource;
     use hypercore_model::WorkloadId;
 
     use super::*;
@@ -150,6 +186,14 @@ mod tests {
             assert_eq!(error.code, "workload_not_found");
             assert!(error.hint.is_some());
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_says_what_is_free() {
+        let no_room = Rejection::NoRoom { what: Resource::Cpu, asked: 2000, free: 500, capacity: 4000 };
+        let (code, error) = told(SubmitError::Rejected(no_room));
+        assert_eq!((code, error.kind, error.code.as_str()), (Code::ResourceExhausted, ErrorKind::Refused, "no_room"));
+        assert!(error.message.contains("0.5 of 4 free") && error.hint.is_some(), "{error:?}");
     }
 
     #[test]

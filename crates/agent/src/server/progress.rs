@@ -18,7 +18,7 @@ impl Handlers {
         &self,
         call: &v1::ProgressRequest,
     ) -> Result<impl Stream<Item = Result<v1::ProgressEvent, Status>> + use<>, Problem> {
-        let record = target::known(&self.node, &call.id)?;
+        let record = target::known(self, &call.id)?;
         let observed = target::observe(&self.node, record.id);
         let follower = Follower { record, observed, shown: None, queue: Vec::new() };
         Ok(stream::unfold(follower, |mut follower| async move {
@@ -65,7 +65,7 @@ impl Follower {
         if status != Some(observed.status) {
             // The queue is popped from its end. A pull's steps came before the status that followed them, and the
             // status "pulling" before its steps.
-            let event = Event::State(view::workload_observed(&self.record, observed));
+            let event = Event::State(view::workload(&self.record, observed));
             let is_pull_begun = observed.status == WorkloadStatus::Pulling || status.is_none();
             let position = if is_pull_begun { self.queue.len() } else { 0 };
             self.queue.insert(position, event);
@@ -112,6 +112,8 @@ mod tests {
             desired: Desired::Running,
             author: NodeId::from_bytes([2; 32]),
             created_at: Timestamp::from_unix_ms(0),
+            ended: false,
+            expired: false,
         };
         Follower { record: Arc::new(record), observed: observed.subscribe(), shown: None, queue: Vec::new() }
     }

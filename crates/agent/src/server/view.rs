@@ -5,13 +5,10 @@ use hypercore_cluster::state::WorkloadRecord;
 use hypercore_model::Timestamp;
 use tokio::time::Instant;
 
-use crate::{
-    board::Observed,
-    failure::Failure,
-};
+use crate::{board::Observed, failure::Failure};
 
 /// One workload as the API shows it.
-pub(super) fn workload(record: &WorkloadRecord, observed: &Observed, urls: &Urls) -> v1::WorkloadState {
+pub(super) fn workload(record: &WorkloadRecord, observed: &Observed) -> v1::WorkloadState {
     let failure = pause(observed).or_else(|| observed.failure.clone());
     let (reason_code, reason, reason_hint) =
         failure.map_or_else(Default::default, |failure| (failure.code, failure.message, failure.hint));
@@ -31,7 +28,8 @@ pub(super) fn workload(record: &WorkloadRecord, observed: &Observed, urls: &Urls
         image_digest: observed.image_digest.map(|digest| digest.to_string()).unwrap_or_default(),
         address: observed.address.map(|address| address.to_string()).unwrap_or_default(),
         address6: observed.address6.map(|address| address.to_string()).unwrap_or_default(),
-        url: urls.of(record),
+        // A workload's place in the world is for those to add who know the node's doors.
+        url: String::new(),
         restarts: observed.restarts,
         attempt: record.attempt.number(),
         pid: observed.sandbox.as_ref().and_then(|sandbox| sandbox.pid().try_into().ok()).unwrap_or(0),

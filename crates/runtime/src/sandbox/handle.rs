@@ -124,7 +124,11 @@ impl Sandbox {
     pub async fn exited(&self) -> Result<ExitRecord, ShimVanished> {
         loop {
             match self.wait().await {
-                Ok(exited) => return Ok(record(&exited)),
+                // The record says more than the message, and was there before it.
+                Ok(exited) => {
+                    let written = read_exit_record(&self.0.directory).ok().flatten();
+                    return Ok(written.unwrap_or_else(|| record(&exited)));
+                }
                 Err(error) if error.means_gone() => break,
                 Err(error) => {
                     tracing::warn!(workload = %self.0.id, %error, "waiting for its end failed; trying again");
@@ -199,11 +203,8 @@ impl Sandbox {
 }
 
 fn record(exited: &Exited) -> ExitRecord {
-    ExitRecord {
-        exit: exit_status(exited.exit),
-        started_at: Timestamp::from_unix_ms(exited.started_at_ms),
-        finished_at: Timestamp::from_unix_ms(exited.finished_at_ms),
-    }
+    let at = Timestamp::from_unix_ms;
+    ExitRecord::new(exit_status(exited.exit), at(exited.started_at_ms), at(exited.finished_at_ms))
 }
 
 /// The record that a shim left in the workload's directory, if there is one.

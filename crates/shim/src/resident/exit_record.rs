@@ -33,7 +33,7 @@ impl ExitRecordFile {
     }
 
     /// Writes the record and gives it its name. It is durable when this returns.
-    pub(super) fn write(self, exited: &Exited) -> io::Result<()> {
+    pub(super) fn write(self, exited: &Exited, lost_output_bytes: u64) -> io::Result<()> {
         let exit = match exited.exit {
             Exit::Code(code) => ExitStatus::Code(code),
             Exit::Signal(signal) => ExitStatus::Signal(signal),
@@ -41,7 +41,7 @@ impl ExitRecordFile {
         };
         let started_at = Timestamp::from_unix_ms(exited.started_at_ms);
         let finished_at = Timestamp::from_unix_ms(exited.finished_at_ms);
-        let mut json = serde_json::to_vec(&ExitRecord { exit, started_at, finished_at })?;
+        let mut json = serde_json::to_vec(&ExitRecord { exit, started_at, finished_at, lost_output_bytes })?;
         json.resize(LEN.max(json.len()), b' ');
         self.file.write_all_at(&json, 0)?;
         // Neither length nor place changes, so that the data alone make it durable.
@@ -60,10 +60,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = ExitRecordFile::reserve(root.path()).unwrap();
         assert!(!root.path().join("exit.json").exists());
-        file.write(&Exited { exit: Exit::OutOfMemory, started_at_ms: 5, finished_at_ms: u64::MAX }).unwrap();
+        file.write(&Exited { exit: Exit::OutOfMemory, started_at_ms: 5, finished_at_ms: u64::MAX }, u64::MAX)
+            .unwrap();
+        assert_eq!(
+            fs::metadata(root.path().join("exit.json")).unwrap().len(),
+            LEN as u64,
+            "no room was missing"
+        );
         let record: ExitRecord =
             serde_json::from_slice(&fs::read(root.path().join("exit.json")).unwrap()).unwrap();
         assert_eq!((record.exit, record.started_at.unix_ms()), (ExitStatus::OutOfMemory, 5));
+        assert_eq!(record.lost_output_bytes, u64::MAX);
         assert!(!root.path().join("exit.json.new").exists());
     }
 }

@@ -181,7 +181,7 @@ impl Resident {
         let exited = Exited { exit, started_at_ms: state.started_at_ms, finished_at_ms };
         if let Some(record) = self.exit_record.take() {
             // Without a record, those who are connected are still told. Nobody else can be.
-            let _ = record.write(&exited);
+            let _ = record.write(&exited, self.log.lost_at_end());
         }
         self.standing = Standing::Ended(state, exited);
         for (client, stream) in std::mem::take(&mut self.waiting) {

@@ -107,6 +107,13 @@ impl LogWriter {
         self.log(stream, &rest);
     }
 
+    /// How many bytes of output the log neither has nor tells of, when nothing more comes.
+    pub(super) fn lost_at_end(&mut self) -> u64 {
+        // What it says of that is kept for the next time otherwise; there is none.
+        let _ = self.log_lost();
+        self.lost.bytes
+    }
+
     fn log(&mut self, stream: Stream, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
