@@ -1,5 +1,5 @@
-//! 32 secret bytes in a file: made once, flushed, for their owner's eyes alone. It refuses to read a file that others
-//! can read, and never replaces one.
+//! Secrets in files, most of them 32 bytes: made once, flushed, for their owner's eyes alone. It refuses to read a file
+//! that others can read, and never replaces one.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -67,6 +67,14 @@ pub(crate) enum SecretError {
 
 /// Reads a secret after checking that it is one.
 pub(super) fn read(path: &Path) -> Result<Secret, SecretError> {
+    let text = read_text(path, FILE_LEN + 1)?;
+    let mut secret = Secret::default();
+    decode(text.trim_ascii_end(), &mut secret).ok_or_else(|| SecretError::Content(path.to_owned()))?;
+    Ok(secret)
+}
+
+/// Reads a secret of another form, and no more than `len_max` bytes of it.
+pub(crate) fn read_text(path: &Path, len_max: usize) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => SecretError::Missing(path.to_owned()),
         _ => SecretError::Read { path: path.to_owned(), source },
@@ -81,11 +89,10 @@ pub(super) fn read(path: &Path) -> Result<Secret, SecretError> {
     if mode & 0o077 != 0 {
         return Err(SecretError::Mode { path: path.to_owned(), mode });
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_LEN + 1));
-    file.take(FILE_LEN as u64 + 1).read_to_end(&mut text).map_err(failed)?;
-    let mut secret = Secret::default();
-    decode(text.trim_ascii_end(), &mut secret).ok_or_else(|| SecretError::Content(path.to_owned()))?;
-    Ok(secret)
+    // Of that size from the start: growing would leave pieces of the secret behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(len_max));
+    file.take(len_max as u64).read_to_end(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Draws a secret and writes it. When this returns, the file is complete and will be there after a loss of power;
@@ -93,18 +100,23 @@ pub(super) fn read(path: &Path) -> Result<Secret, SecretError> {
 pub(super) fn make(path: &Path) -> Result<Secret, SecretError> {
     let mut secret = Secret::default();
     getrandom::fill(&mut secret[..]).map_err(SecretError::Entropy)?;
-    write(path, &secret).map_err(|source| SecretError::Make { path: path.to_owned(), source })?;
+    make_of(path, &encode(&secret))?;
     Ok(secret)
 }
 
-fn write(path: &Path, secret: &Secret) -> io::Result<()> {
+/// Writes a secret of another form as completely.
+pub(crate) fn make_of(path: &Path, text: &[u8]) -> Result<(), SecretError> {
+    write(path, text).map_err(|source| SecretError::Make { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(&encode(secret)[..])?;
+    file.write_all(text)?;
     file.sync_all()?;
     // A link, unlike a rename, fails when the name is taken: an existing key is never replaced.
     fs::hard_link(&beside, path)?;

@@ -192,7 +192,10 @@ mod tests {
     fn what_does_not_fit_is_refused_and_says_what_is_free() {
         let no_room = Rejection::NoRoom { what: Resource::Cpu, asked: 2000, free: 500, capacity: 4000 };
         let (code, error) = told(SubmitError::Rejected(no_room));
-        assert_eq!((code, error.kind, error.code.as_str()), (Code::ResourceExhausted, ErrorKind::Refused, "no_room"));
+        assert_eq!(
+            (code, error.kind, error.code.as_str()),
+            (Code::ResourceExhausted, ErrorKind::Refused, "no_room")
+        );
         assert!(error.message.contains("0.5 of 4 free") && error.hint.is_some(), "{error:?}");
     }
 

@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, fmt::Display, num::NonZeroU16, str::FromStr};
 
 use hypercore_api::v1::{self, VmSpawnRequest};
+use hypercore_cluster::state::TokenGrant;
 use hypercore_model::{
-    CpuMillis, ImageReference, Isolation, MemoryBytes, Mount, PortMapping, WorkloadId, WorkloadName,
-    WorkloadSpec,
+    CpuMillis, ImageReference, Isolation, MemoryBytes, Mount, PortMapping, Timestamp, WorkloadId,
+    WorkloadName, WorkloadSpec,
 };
 use nix::sys::signal::Signal;
 
@@ -60,6 +61,19 @@ pub(super) fn workload(request: &VmSpawnRequest) -> Result<(Option<WorkloadId>, 
         reader.mistakes.extend(errors.iter().map(ToString::to_string));
     }
     reader.finish((id, spec))
+}
+
+/// Reads what a new token shall allow, from `now` on.
+pub(super) fn token(request: &v1::TokenCreateRequest, now: Timestamp) -> Result<TokenGrant, Problem> {
+    let mut reader = Reader::default();
+    let ttl = (request.ttl_ms > 0).then_some(request.ttl_ms);
+    let grant = TokenGrant {
+        name: reader.optional(&request.name),
+        scopes: reader.all(&request.scopes),
+        tenant: reader.optional(&request.tenant),
+        expires_at: ttl.map(|ttl_ms| Timestamp::from_unix_ms(now.unix_ms().saturating_add(ttl_ms))),
+    };
+    reader.finish(grant)
 }
 
 /// Reads `KEY=VALUE` texts.
