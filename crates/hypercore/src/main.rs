@@ -23,6 +23,7 @@ mod console;
 mod context;
 mod exit;
 mod failure;
+mod point_in_time;
 mod pull;
 mod session;
 mod signal;

@@ -23,7 +23,12 @@ impl Table {
 
     /// Adds a row. Control characters, which could steer the reader's terminal, are shown escaped.
     pub(crate) fn row<const N: usize>(&mut self, cells: [&str; N]) {
-        self.0.add_row(cells.map(printable));
+        self.cells(cells);
+    }
+
+    /// Adds a row of as many cells as there are heads, where that isn't known beforehand.
+    pub(crate) fn cells<'a>(&mut self, cells: impl IntoIterator<Item = &'a str>) {
+        self.0.add_row(cells.into_iter().map(printable));
     }
 }
 

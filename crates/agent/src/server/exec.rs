@@ -20,8 +20,8 @@ impl Handlers {
         let Some(v1::ExecRequest { message: Some(In::Start(start)) }) = calls.message().await? else {
             return Err(Problem::invalid("invalid_request", "the first message must be `start`").into());
         };
-        let record = target::known(&self.node, &start.id)?;
-        let sandbox = self.running_sandbox(&record).await?;
+        let record = target::known(self, &start.id)?;
+        let sandbox = self.awake_sandbox(&record).await?;
         let session = sandbox.exec(exec_request(start)?).await;
         let ExecSession { events, input, .. } =
             session.map_err(|error| Problem::of_failure(blame::exec_kind(&error), &blame::exec(&error)))?;

@@ -29,6 +29,13 @@ pub(crate) struct AttachArgs {
     no_stdin: bool,
 }
 
+impl AttachArgs {
+    /// The same as typed under another name.
+    pub(super) const fn of(workload: String, no_stdin: bool) -> Self {
+        Self { workload, no_stdin }
+    }
+}
+
 /// Joins it until it ends or the user leaves.
 pub(super) async fn run(args: AttachArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;

@@ -63,6 +63,13 @@ pub(crate) struct RmArgs {
     force: bool,
 }
 
+impl StopArgs {
+    /// The same as typed under another name.
+    pub(super) const fn of(workloads: Vec<String>, timeout: Option<u32>) -> Self {
+        Self { workloads, timeout, signal: None }
+    }
+}
+
 /// Stops them; each is told when it has ended.
 pub(super) async fn stop(args: StopArgs, context: &Context) -> Outcome {
     let client = context.connect().await?;

@@ -1,10 +1,11 @@
 //! `hypercore run`: makes a workload and, unless it is to run in the background, stays with it to its end.
 
 mod arguments;
-mod environment;
+pub(super) mod environment;
 mod spec;
 
 use hypercore_api::{Client, v1};
+use hypercore_model::WorkloadSpec;
 
 pub(crate) use arguments::RunArgs;
 
@@ -24,7 +25,11 @@ const UNREAD_GRACE_MS: u32 = 1000;
 /// Makes the workload, sees it start, and stays with it or not.
 pub(super) async fn run(args: RunArgs, context: &Context) -> Outcome {
     let is_detached = args.detach;
-    let spec = spec::read(args)?;
+    start(spec::read(args)?, is_detached, context).await
+}
+
+/// Makes a workload of a spec that was checked, sees it start, and stays with it or not.
+pub(super) async fn start(spec: WorkloadSpec, is_detached: bool, context: &Context) -> Outcome {
     let (has_input, has_terminal) = (spec.stdin_open && !is_detached, spec.tty);
     if has_input && has_terminal {
         terminal::require()?;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use hypercore_runtime::cgroup::CgroupLayout;
 
-use super::Finding;
+use super::{Finding, fix::Fix};
 
 /// What a kernel must be able to do for containers, and the file that shows it.
 const NAMESPACES: [&str; 6] = ["net", "mnt", "pid", "uts", "ipc", "cgroup"];
@@ -36,7 +36,8 @@ fn overlay() -> Finding {
     let modules = Path::new("/lib/modules").join(release.trim()).join("kernel/fs/overlayfs");
     if modules.is_dir() {
         let hint = "load it now with `modprobe overlay`, or let the first mount do it";
-        return Finding::warn("overlay", "overlayfs is a module that isn't loaded", hint);
+        return Finding::warn("overlay", "overlayfs is a module that isn't loaded", hint)
+            .fixed_by(Fix::LoadModule("overlay"));
     }
     Finding::fail("overlay", "the kernel has no overlayfs", "use a kernel built with CONFIG_OVERLAY_FS")
 }

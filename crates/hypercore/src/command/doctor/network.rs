@@ -2,7 +2,7 @@
 
 use std::{io, net::TcpListener, process::Command};
 
-use super::Finding;
+use super::{Finding, fix::Fix};
 
 /// Where metrics and health are served when nobody says otherwise.
 const HTTP_ADDRESS: &str = "127.0.0.1:8001";
@@ -12,7 +12,8 @@ pub(super) fn tools() -> Vec<Finding> {
     let install = "install it: `apt-get install nftables`";
     let version = Command::new("nft").arg("--version").output();
     let Ok(version) = version else {
-        return vec![Finding::fail("nft", "the program nft, which publishes ports, is not there", install)];
+        let missing = Finding::fail("nft", "the program nft, which publishes ports, is not there", install);
+        return vec![missing.fixed_by(Fix::Install("nftables"))];
     };
     let text = String::from_utf8_lossy(&version.stdout).trim().to_owned();
     vec![Finding::ok("nft", text), tables()]
@@ -29,6 +30,7 @@ fn tables() -> Finding {
         Ok(listed) => {
             let message = format!("nft fails: {}", String::from_utf8_lossy(&listed.stderr).trim());
             Finding::fail("nf_tables", message, "use a kernel with CONFIG_NF_TABLES")
+                .fixed_by(Fix::LoadModule("nf_tables"))
         }
         Err(error) => Finding::fail("nf_tables", format!("nft can't be run: {error}"), "reinstall nftables"),
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 /// Reads files and flags; whatever can't be read becomes a mistake.
-pub(super) fn read(
+pub(in crate::command) fn read(
     files: &[PathBuf],
     flags: &[String],
     ours: impl Fn(&str) -> Option<String>,

@@ -1,0 +1,155 @@
+//! `Copy`: files into a workload and out of it, as tar streams of which neither end holds more than a few pieces.
+//! The work is done on a thread of its own by `runtime::copy`, which trusts neither the workload nor the caller.
+//! It refuses to hold more than a few copies at a time, and volumes of workloads that don't run.
+
+mod files;
+mod pipe;
+
+use std::{path::Path, thread};
+
+use hypercore_api::v1::{self, copy_request::Message as In, copy_response::Message as Out};
+use hypercore_runtime::copy::{
+    CopyError, Fault, IdMap, Nodes, Owner, PackRequest, Report, Stat, UnpackRequest, pack, unpack,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::{Handlers, STREAM_BACKLOG_MAX, problem::Problem, target};
+use crate::failure::chain;
+use files::Files;
+use pipe::{Piece, Pieces, Sink};
+
+/// Copies under way at a time: each has a thread, and some a mount.
+const COPIES_MAX: usize = 16;
+
+static COPIES: Semaphore = Semaphore::const_new(COPIES_MAX);
+
+type Answers = mpsc::Sender<Result<v1::CopyResponse, Status>>;
+
+impl Handlers {
+    pub(super) async fn copy_with(
+        &self,
+        mut calls: Streaming<v1::CopyRequest>,
+    ) -> Result<ReceiverStream<Result<v1::CopyResponse, Status>>, Status> {
+        let Some(v1::CopyRequest { message: Some(In::Start(start)) }) = calls.message().await? else {
+            return Err(Problem::invalid("invalid_request", "the first message must be `start`").into());
+        };
+        let record = target::known(self, &start.id)?;
+        let slot = COPIES.try_acquire().map_err(|_| {
+            Problem::new(Code::ResourceExhausted, "busy", format!("{COPIES_MAX} copies are under way already"))
+                .hint("try again when one of them has ended")
+        })?;
+        let files = self.files_of(&record, &start).await?;
+        let (answers, stream) = mpsc::channel(STREAM_BACKLOG_MAX);
+        let (pieces, input) = mpsc::channel(STREAM_BACKLOG_MAX);
+        let (over, is_over) = oneshot::channel::<()>();
+        let job = Job { files, start, answers: answers.clone(), input: Some(Pieces::new(input)) };
+        let thread = thread::Builder::new().name("copy".to_owned()).spawn(move || {
+            job.run();
+            drop((slot, over));
+        });
+        thread.map_err(|error| Problem::fault("copy_failed", &error))?;
+        self.supervisor.spawn_once(format!("copy/{}", record.id.short()), async move {
+            let feeding = async move {
+                feed(calls, pieces).await;
+                // What is fed is not yet what is done.
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                // The sender is dropped, never used: an error is the sign.
+                _ = is_over => {}
+                () = answers.closed() => {}
+                () = feeding => {}
+            }
+        });
+        Ok(ReceiverStream::new(stream))
+    }
+}
+
+/// Passes what the caller sends on to the thread, at its pace.
+async fn feed(mut calls: Streaming<v1::CopyRequest>, pieces: mpsc::Sender<Piece>) {
+    while let Ok(Some(call)) = calls.message().await {
+        let piece = match call.message {
+            Some(In::Data(bytes)) => Piece::Data(bytes),
+            Some(In::Done(_)) => Piece::End,
+            Some(In::Start(_)) | None => continue,
+        };
+        if pieces.send(piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One copy, as its thread does it.
+struct Job {
+    files: Files,
+    start: v1::CopyStart,
+    answers: Answers,
+    input: Option<Pieces>,
+}
+
+impl Job {
+    fn run(mut self) {
+        let done = if self.start.into { self.copy_in() } else { self.copy_out() };
+        let last = match done {
+            Ok(report) => Ok(Out::Done(v1::CopyDone { files: report.files, bytes: report.bytes })),
+            Err(error) => Err(problem(&error).into()),
+        };
+        // A caller who is gone needs no answer.
+        let _ = self.answers.blocking_send(last.map(|message| v1::CopyResponse { message: Some(message) }));
+    }
+
+    fn copy_in(&mut self) -> Result<Report, CopyError> {
+        let root = self.files.root()?;
+        let destination = root.destination(Path::new(&self.start.path))?;
+        self.tell(&destination.stat)?;
+        let Some(input) = self.input.take() else { return Ok(Report::default()) };
+        let request = UnpackRequest {
+            destination: &destination,
+            strip: "".as_ref(),
+            prefix: "".as_ref(),
+            owner: Owner::Kept(destination.ids().clone()),
+            nodes: Nodes::Refuse,
+        };
+        unpack(&request, input)
+    }
+
+    fn copy_out(&self) -> Result<Report, CopyError> {
+        let root = self.files.root()?;
+        let source = root.source(Path::new(&self.start.path), self.start.follow_link)?;
+        self.tell(&source.stat)?;
+        let name = source.stat.name.clone();
+        let owner = Owner::Kept(IdMap::identity());
+        let request = PackRequest { source: &source, name: &name, owner, skip_nodes: false };
+        pack(&request, Sink::new(self.answers.clone()))
+    }
+
+    fn tell(&self, stat: &Stat) -> Result<(), CopyError> {
+        let stat = v1::CopyStat {
+            exists: stat.exists,
+            is_directory: stat.is_directory,
+            name: stat.name.to_string_lossy().into_owned(),
+        };
+        let answer = v1::CopyResponse { message: Some(Out::Stat(stat)) };
+        let told = self.answers.blocking_send(Ok(answer));
+        told.map_err(|_| CopyError::Stream(std::io::ErrorKind::BrokenPipe.into()))
+    }
+}
+
+/// How a caller is told.
+fn problem(error: &CopyError) -> Problem {
+    let message = chain(error);
+    match error.fault() {
+        Fault::NotFound => Problem::not_found("path_not_found", message)
+            .hint("`hypercore exec WORKLOAD ls PATH` shows what is there"),
+        Fault::Mistake => Problem::invalid("copy_refused", message),
+        Fault::ReadOnly => Problem::conflict("read_only", message)
+            .hint("the workload may write there only to what is mounted writable"),
+        Fault::Full => Problem::new(Code::ResourceExhausted, "disk_full", message)
+            .hint("free some space, or copy to another volume"),
+        Fault::BrokenOff => Problem::new(Code::Aborted, "stream_broken", message),
+        Fault::Denied | Fault::Other => Problem::new(Code::Internal, "copy_failed", message),
+    }
+}
+

@@ -1,0 +1,106 @@
+//! What programs and people are shown of one workload's use. Field names are a contract.
+
+use hypercore_api::v1;
+use hypercore_model::units::format_size;
+use serde::Serialize;
+
+use crate::{table::Table, view::short_id};
+
+/// One workload, as `stats --json` prints it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct StatsView {
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    /// Of one CPU, so that two busy ones are 200.
+    cpu_percent: f64,
+    cpu_usage_us: u64,
+    cpu_limit_millis: Option<u32>,
+    memory_bytes: u64,
+    memory_limit_bytes: Option<u64>,
+    network_received_bytes: u64,
+    network_sent_bytes: u64,
+    disk_read_bytes: u64,
+    disk_written_bytes: u64,
+    pids: u32,
+    pids_max: Option<u32>,
+}
+
+impl StatsView {
+    /// The view of what the agent measured.
+    pub(super) fn new(stats: &v1::WorkloadStats) -> Self {
+        Self {
+            id: stats.id.clone(),
+            name: (!stats.name.is_empty()).then(|| stats.name.clone()),
+            cpu_percent: f64::from(stats.cpu_millis) / 10.0,
+            cpu_usage_us: stats.cpu_usage_us,
+            cpu_limit_millis: (stats.cpu_limit_millis > 0).then_some(stats.cpu_limit_millis),
+            memory_bytes: stats.memory_bytes,
+            memory_limit_bytes: (stats.memory_limit_bytes > 0).then_some(stats.memory_limit_bytes),
+            network_received_bytes: stats.network_received_bytes,
+            network_sent_bytes: stats.network_sent_bytes,
+            disk_read_bytes: stats.disk_read_bytes,
+            disk_written_bytes: stats.disk_written_bytes,
+            pids: stats.pids,
+            pids_max: (stats.pids_max > 0).then_some(stats.pids_max),
+        }
+    }
+
+    fn memory(&self) -> String {
+        let limit = self.memory_limit_bytes.map_or_else(|| "-".to_owned(), format_size);
+        format!("{} / {limit}", format_size(self.memory_bytes))
+    }
+
+    fn memory_share(&self) -> String {
+        let share = |limit: u64| format!("{}%", self.memory_bytes.saturating_mul(100) / limit);
+        self.memory_limit_bytes.map_or_else(|| "-".to_owned(), share)
+    }
+}
+
+/// The looks of several workloads, for people.
+pub(super) fn table(views: &[StatsView]) -> Table {
+    let heads = ["ID", "NAME", "CPU", "MEM USAGE / LIMIT", "MEM", "NET IN / OUT", "DISK IN / OUT", "PIDS"];
+    let mut table = Table::new(&heads);
+    for view in views {
+        let pair = |a, b| format!("{} / {}", format_size(a), format_size(b));
+        table.row([
+            short_id(&view.id),
+            view.name.as_deref().unwrap_or_default(),
+            &format!("{:.1}%", view.cpu_percent),
+            &view.memory(),
+            &view.memory_share(),
+            &pair(view.network_received_bytes, view.network_sent_bytes),
+            &pair(view.disk_read_bytes, view.disk_written_bytes),
+            &view.pids.to_string(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_one_processor_and_of_the_limit() {
+        let stats = v1::WorkloadStats {
+            id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
+            cpu_millis: 1505,
+            memory_bytes: 1 << 20,
+            memory_limit_bytes: 4 << 20,
+            pids: 3,
+            ..Default::default()
+        };
+        let drawn = table(&[StatsView::new(&stats)]).to_string();
+        let row: Vec<_> = drawn.lines().nth(1).unwrap().split("  ").filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(row[0], "1b4e28ba-2fa");
+        for cell in ["150.5%", "1MiB / 4MiB", "25%", "0B / 0B"] {
+            assert!(row.iter().any(|found| found.trim() == cell), "{cell} in {drawn}");
+        }
+    }
+
+    #[test]
+    fn without_a_limit_there_is_no_share() {
+        let view = StatsView::new(&v1::WorkloadStats::default());
+        assert_eq!((view.memory(), view.memory_share()), ("0B / -".to_owned(), "-".to_owned()));
+    }
+}
