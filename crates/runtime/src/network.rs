@@ -16,6 +16,7 @@
 //! been silent for 30 seconds.
 
 mod address;
+mod attaching;
 mod attachment;
 mod bridge;
 mod element;
@@ -47,6 +48,7 @@ use hypercore_model::WorkloadId;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub use address::{BridgeName, BridgeNameError, SubnetError, WorkloadSubnet};
+pub use attaching::Attaching;
 pub use attachment::{Attachment, AttachmentRequest, PublishedPort};
 pub use error::{AttachError, CloseError, DetachError, OpenError};
 pub use firewall::FirewallError;
@@ -135,28 +137,32 @@ impl Network {
         id: WorkloadId,
         request: &AttachmentRequest,
     ) -> Result<Attachment, AttachError> {
+        self.begin_attach(id, request).await?.finish().await
+    }
+
+    /// As [`Self::attach`], but returns as soon as it is known what the workload will have. The rest goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`AttachError::Claim`], or what keeps an earlier attachment from being taken down.
+    pub async fn begin_attach(
+        &self,
+        id: WorkloadId,
+        request: &AttachmentRequest,
+    ) -> Result<Attaching<'_>, AttachError> {
         let existing = self.registry().attached(id, request).cloned();
         if let Some(attachment) = existing.filter(|attachment| namespace::is_alive(&attachment.netns)) {
-            return Ok(attachment);
+            return Ok(Attaching::done_before(self, attachment));
         }
         self.detach(id).await?;
         let no_sweep = self.sweeping.clone().read_owned().await;
         let attachment = self.registry().claim(id, request)?;
         let work = self.work_on(id, Some(no_sweep));
         let (plan, held) = (self.plan(&attachment), work.clone());
-        let connect = move || {
+        let connecting = on_own_thread(move || {
             let _held = held;
             plan.connect()
-        };
-        if let Err(error) = on_own_thread(connect).await {
-            drop(work);
-            if let Err(source) = self.detach(id).await {
-                tracing::warn!(%id, error = %source, "can't undo a failed attachment; it stays reserved");
-            }
-            return Err(error);
-        }
-        work.end(Outcome::Attached);
-        Ok(attachment)
+        });
+        Ok(Attaching::begun(self, attachment, Box::pin(connecting), work))
     }
 
     /// Takes a workload's ports, links and namespace away and frees its address. Idempotent.

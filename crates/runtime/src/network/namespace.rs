@@ -94,8 +94,11 @@ pub enum NamespaceError {
     },
 }
 
-/// Runs `work` on an OS thread of its own, which may change its namespaces, and waits for its result.
-pub(super) async fn on_own_thread<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+/// Starts `work` on an OS thread of its own, which may change its namespaces. The result can be waited for; the work is
+/// done in any case.
+pub(super) fn on_own_thread<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> impl Future<Output = Result<T, E>> + Send
 where
     T: Send + 'static,
     E: From<NamespaceError> + Send + 'static,
@@ -103,11 +106,11 @@ where
     let (sender, receiver) = oneshot::channel();
     // A receiver that is gone means that nobody waits for the result any more.
     let run = move || drop(sender.send(work()));
-    std::thread::Builder::new()
-        .name("network".to_owned())
-        .spawn(run)
-        .map_err(|source| E::from(NamespaceError::Thread(source)))?;
-    receiver.await.map_err(|_| E::from(NamespaceError::Panicked))?
+    let started = std::thread::Builder::new().name("network".to_owned()).spawn(run);
+    async move {
+        started.map_err(|source| E::from(NamespaceError::Thread(source)))?;
+        receiver.await.map_err(|_| E::from(NamespaceError::Panicked))?
+    }
 }
 
 /// Moves the calling thread into a new namespace and keeps that alive as the file `path`, replacing what a crash left
