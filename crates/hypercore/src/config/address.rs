@@ -166,6 +166,14 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_prefix_is_the_nodes_own_none_or_a_given_one() {
+        for text in ["auto", "off", "fd12:3456:789a:1::/64"] {
+            assert_eq!(Cidr6::read(Raw::Env(text)).unwrap().to_string(), text);
+        }
+        assert!(Cidr6::read(Raw::Env("10.0.0.0/16")).unwrap_err().ends_with("or \"auto\", or \"off\""));
+    }
+
+    #[test]
     fn bridges_have_names_linux_takes() {
         assert!(Bridge::read(Raw::Env("hypercore0")).is_ok());
         for text in ["", "sixteen-letters-", "a/b", "..", "a b"] {
