@@ -8,8 +8,8 @@ use std::{
 use hypercore_model::Allowance;
 
 use super::lab::{
-    DOUBT, GATEWAY, GATEWAY6, HOST, HOST6, LOCALHOST, MTU, OUTSIDE, OUTSIDE6, PATIENCE, addresses, allowed,
-    connect, id, inside, ip, listen, on_a_machine, port, publish, run, talk,
+    DOUBT, GATEWAY, GATEWAY6, HOST, HOST6, LOCALHOST, MTU, OUTSIDE, OUTSIDE6, PATIENCE, add_address,
+    addresses, allowed, connect, id, inside, ip, listen, on_a_machine, port, publish, run, talk,
 };
 
 #[test]
@@ -114,7 +114,7 @@ fn link_local_metadata_is_refused() {
         ip(&format!("-6 route add fd00:ec2::/32 via {OUTSIDE6}"));
         for text in ["169.254.169.254", "100.100.100.200", "fd00:ec2::254"] {
             let metadata: IpAddr = text.parse().unwrap();
-            lab.outside(|| ip(&format!("addr add {metadata} dev lo")));
+            lab.outside(|| add_address(metadata, "lo"));
             talk(&mut connect(metadata, 80, PATIENCE).unwrap(), &listener);
             let refused = inside(&web, || connect(metadata, 80, PATIENCE));
             assert!(refused.is_err_and(|error| error.kind() != std::io::ErrorKind::TimedOut), "{text}");

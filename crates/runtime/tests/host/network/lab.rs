@@ -141,6 +141,12 @@ pub(crate) fn ip(arguments: &str) {
     run("ip", arguments);
 }
 
+/// Gives an interface one more address, to be used at once.
+pub(crate) fn add_address(address: IpAddr, interface: &str) {
+    let at_once = if address.is_ipv6() { " nodad" } else { "" };
+    ip(&format!("addr add {address} dev {interface}{at_once}"));
+}
+
 /// Runs a program where the calling thread is; returns what it printed.
 pub(crate) fn run(program: &str, arguments: &str) -> String {
     let output = Command::new(program).args(arguments.split(' ')).output().unwrap();

@@ -11,8 +11,8 @@ use hypercore_runtime::network::Attachment;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sendto, socket};
 
 use super::lab::{
-    DOUBT, GATEWAY, GATEWAY6, HOST, HOST6, OUTSIDE, OUTSIDE6, PATIENCE, addresses, allowed, connect, id,
-    inside, ip, listen, of_tenant, on_a_machine, port, publish, run, talk,
+    DOUBT, GATEWAY, GATEWAY6, HOST, HOST6, OUTSIDE, OUTSIDE6, PATIENCE, add_address, addresses, allowed,
+    connect, id, inside, ip, listen, of_tenant, on_a_machine, port, publish, run, talk,
 };
 
 /// A refusal that is told, so that nobody has to wait for a timeout.
@@ -115,7 +115,7 @@ fn a_forged_source_address_goes_nowhere() {
         let foreign: [IpAddr; 2] = ["10.99.0.1".parse().unwrap(), "fd99::1".parse().unwrap()];
         for forged in addresses(&victim).into_iter().chain(foreign) {
             let send = || {
-                ip(&format!("addr add {forged} dev eth0"));
+                add_address(forged, "eth0");
                 let socket = UdpSocket::bind((forged, 0)).unwrap();
                 let targets: [IpAddr; 2] = match forged {
                     IpAddr::V4(_) => [OUTSIDE.into(), addresses(&sibling)[0]],
