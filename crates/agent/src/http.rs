@@ -1,7 +1,7 @@
-//! `/metrics`, `/healthz` and `/readyz` over plain HTTP. Whether the node is well, everybody may ask. What it counts
-//! is for this machine alone: it refuses `/metrics` to callers from elsewhere, who would need a token.
+//! `/metrics`, `/healthz` and `/readyz`, for requests to hosts that are no workload's. Whether the node is well,
+//! everybody may ask. What it counts is for this machine alone: it refuses `/metrics` to callers from elsewhere.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -10,24 +10,29 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
+use hypercore_dataplane::{LocalPages, ResponseBody};
+use tower::ServiceExt as _;
 
 use crate::node::Node;
 
 /// The content type of OpenMetrics text, version 1.0.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until it fails or is dropped.
-///
-/// # Errors
-/// When the listener breaks.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener) -> io::Result<()> {
+/// The pages, for the ingress to serve.
+pub(crate) fn pages(node: Arc<Node>) -> LocalPages {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .with_state(node);
-    axum::serve(listener, routes.into_make_service_with_connect_info::<SocketAddr>()).await
+    Arc::new(move |caller: SocketAddr, mut request| {
+        request.extensions_mut().insert(ConnectInfo(caller));
+        let answer = routes.clone().oneshot(request);
+        Some(Box::pin(async move {
+            let response = answer.await.unwrap_or_else(|never| match never {});
+            response.map(ResponseBody::local)
+        }))
+    })
 }
 
 async fn metrics(State(node): State<Arc<Node>>, ConnectInfo(caller): ConnectInfo<SocketAddr>) -> Response {

@@ -19,6 +19,7 @@
 //!
 //! Reading order: [`config`], [`routes`], [`server`], `proxy`, `upstream`, `guard`, [`tls`].
 
+pub mod acme;
 pub mod config;
 pub mod connector;
 pub mod host;

@@ -17,6 +17,7 @@ pub(crate) use tunnel::Tunnel;
 
 use crate::{
     access::Access,
+    acme::Challenges,
     body::{Drain, RequestBody, ResponseBody},
     config::IngressConfig,
     connector::Connector,
@@ -37,6 +38,7 @@ pub(crate) struct Proxy<C: Connector> {
     pub(crate) routes: Routes,
     pub(crate) upstream: Upstream<C>,
     pub(crate) local: Option<LocalPages>,
+    pub(crate) challenges: Challenges,
     pub(crate) ids: Arc<RequestIds>,
 }
 
@@ -91,6 +93,9 @@ impl<C: Connector> Proxy<C> {
         access: Option<&mut Access>,
     ) -> Result<Response<ResponseBody>, Problem> {
         let target = Target::of(&parts, self.config.limits.target_bytes_max)?;
+        if let Some(answer) = self.challenges.answer(parts.uri.path()) {
+            return Ok(Response::new(ResponseBody::page(answer)));
+        }
         client.check_server_name(&target)?;
         let label = target.host.as_ref().and_then(|host| host.below(&self.config.base_domain));
         let Some(label) = label else {

@@ -156,6 +156,13 @@ impl Routes {
         });
     }
 
+    /// The names of all routes that have one, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.table.load().by_name.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
     /// The route of `label`: a full id, else a name, else a unique prefix of an id. The label is in lower case.
     pub(crate) fn find(&self, label: &str) -> Result<Arc<Entry>, NoRoute> {
         let table = self.table.load();

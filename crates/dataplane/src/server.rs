@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acme::Challenges,
     body::ResponseBody,
     config::IngressConfig,
     connector::Connector,
@@ -95,16 +96,18 @@ pub struct Ingress<C> {
     config: Arc<IngressConfig>,
     routes: Routes,
     connector: Arc<C>,
+    challenges: Challenges,
     ids: Arc<RequestIds>,
 }
 
 impl<C> Clone for Ingress<C> {
     fn clone(&self) -> Self {
-        let Self { config, routes, connector, ids } = self;
+        let Self { config, routes, connector, challenges, ids } = self;
         Self {
             config: Arc::clone(config),
             routes: routes.clone(),
             connector: Arc::clone(connector),
+            challenges: challenges.clone(),
             ids: Arc::clone(ids),
         }
     }
@@ -118,8 +121,16 @@ impl<C: Connector> Ingress<C> {
             config: Arc::new(config),
             routes,
             connector: Arc::new(connector),
+            challenges: Challenges::new(),
             ids: Arc::new(RequestIds::new()),
         }
+    }
+
+    /// Also answers an authority's challenges, on every entrance.
+    #[must_use]
+    pub fn with_challenges(mut self, challenges: Challenges) -> Self {
+        self.challenges = challenges;
+        self
     }
 
     /// Serves one entrance until `draining` is cancelled; then no connection is accepted any more, and what is under
@@ -135,8 +146,8 @@ impl<C: Connector> Ingress<C> {
         };
         let tasks = Tasks::default();
         let upstream = Upstream::new(Arc::clone(&self.connector), &self.config, tasks);
-        let Self { config, routes, ids, .. } = self;
-        let proxy = Arc::new(Proxy { config: Arc::clone(&config), routes, upstream, local, ids });
+        let Self { config, routes, challenges, ids, .. } = self;
+        let proxy = Arc::new(Proxy { config: Arc::clone(&config), routes, upstream, local, challenges, ids });
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

@@ -1,0 +1,112 @@
+//! Workloads by host name: routes that come and go with them, pages that say what is wrong, requests that drain.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use hypercore_fixtures::{skip_without_root, wait_until};
+
+use crate::node::Node;
+
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Serves files and programs of /www; told to stop, it first lets the program `slow` come to its end.
+const SERVER: &str = "mkdir -p /www/cgi-bin; echo hello > /www/index.html; \
+    printf '#!/bin/sh\\necho; echo begun; while [ ! -e /go ]; do sleep 0.05; done; echo finished; touch /done' \
+        > /www/cgi-bin/slow; chmod +x /www/cgi-bin/slow; httpd -p 80 -h /www; \
+    trap 'while [ ! -e /done ]; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done";
+
+fn ask(node: &Node, host: &str, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(node.http).unwrap();
+    stream.set_read_timeout(Some(TIME_MAX)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+fn get(node: &Node, host: &str, path: &str) -> String {
+    let mut answer = String::new();
+    ask(node, host, path).read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[track_caller]
+fn wait_for_answer(node: &Node, host: &str, part: &str) -> String {
+    let mut last = String::new();
+    let found = wait_until(TIME_MAX, || {
+        last = get(node, host, "/");
+        last.contains(part).then(|| last.clone())
+    });
+    found.unwrap_or_else(|| panic!("{host} never answered {part:?}: {last}\n{}", node.agent_log()))
+}
+
+#[test]
+fn a_route_comes_and_goes_with_its_workload_and_lets_requests_finish() {
+    if skip_without_root("a_route_comes_and_goes_with_its_workload_and_lets_requests_finish") {
+        return;
+    }
+    let node = Node::start();
+    assert!(get(&node, "web.localhost", "/").starts_with("HTTP/1.1 404 "));
+    let id = node.detach(&["--name", "web", "--route-port", "80", "busybox", "--", "sh", "-c", SERVER]);
+    wait_for_answer(&node, "web.localhost", "hello");
+    for host in [format!("{id}.localhost"), format!("{}.LOCALHOST:80", &id[..8])] {
+        assert!(get(&node, &host, "/").contains("hello"), "{host}");
+    }
+    let url = format!("http://web.localhost:{}", node.http.port());
+    assert_eq!(node.run(&["ps", "--json"]).expect(0).json()[0]["url"], url.as_str());
+    assert_eq!(node.inspect("web")["url"], url.as_str());
+
+    let mut slow = ask(&node, "web.localhost", "/cgi-bin/slow");
+    let mut seen = String::new();
+    let mut buffer = [0; 1024];
+    while !seen.contains("begun") {
+        let count = slow.read(&mut buffer).unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let mut stop = node.command(&["stop", "-t", "20", "web"]).spawn().unwrap();
+    let page = wait_for_answer(&node, "web.localhost", "503 Service Unavailable");
+    assert!(page.contains("web is stopping") && page.contains("x-request-id: "), "{page}");
+    node.run(&["exec", "web", "touch", "/go"]).expect(0);
+    slow.read_to_string(&mut seen).unwrap();
+    assert!(seen.contains("finished"), "the request was cut: {seen}");
+    assert!(stop.wait().unwrap().success());
+    assert!(get(&node, "web.localhost", "/").contains("web is stopped"));
+    node.run(&["rm", "web"]).expect(0);
+    wait_for_answer(&node, "web.localhost", "404 Not Found");
+    node.finish();
+}
+
+#[test]
+fn pages_tell_what_is_wrong_with_a_workload() {
+    if skip_without_root("pages_tell_what_is_wrong_with_a_workload") {
+        return;
+    }
+    let mut node = Node::start();
+    node.detach(&["--name", "deaf", "-p", "80", "busybox", "--", "sleep", "1000"]);
+    node.detach(&["--name", "portless", "busybox", "--", "sleep", "1000"]);
+    node.detach(&[
+        "--name",
+        "mute",
+        "--route-port",
+        "80",
+        "busybox",
+        "--",
+        "sh",
+        "-c",
+        "while :; do echo x | nc -l -p 80; done",
+    ]);
+    let page = wait_for_answer(&node, "deaf.localhost", "502 Bad Gateway");
+    assert!(page.contains("does not answer on its port"), "{page}");
+    assert!(get(&node, "portless.localhost", "/").contains("--route-port"));
+    wait_for_answer(&node, "mute.localhost", "no proper HTTP answer");
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert!(get(&node, "127.0.0.1", path).starts_with("HTTP/1.1 200 "), "{path}");
+    }
+    // The next agent has the routes again, without anybody asking for them.
+    node.kill_agent();
+    node.start_agent();
+    wait_for_answer(&node, "deaf.localhost", "502 Bad Gateway");
+    node.finish();
+}
