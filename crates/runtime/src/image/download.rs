@@ -82,11 +82,7 @@ pub(super) async fn download(
 }
 
 /// Takes up a blob that broke off. Whatever ended the stream may also keep its source from answering for a while.
-async fn reopen(
-    source: &impl BlobSource,
-    blob: &Blob,
-    from_bytes: u64,
-) -> Result<BlobStream, TransferError> {
+async fn reopen(source: &impl BlobSource, blob: &Blob, from_bytes: u64) -> Result<BlobStream, TransferError> {
     let mut delay = REOPEN_DELAY;
     for _ in 0..REOPEN_ATTEMPTS_MAX {
         match source.open(blob, from_bytes).await {
