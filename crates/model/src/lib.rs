@@ -20,6 +20,7 @@ pub mod id;
 pub mod image;
 pub mod lifecycle;
 pub mod limits;
+pub mod machine;
 pub mod mount;
 pub mod name;
 pub mod port;

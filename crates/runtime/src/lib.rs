@@ -16,13 +16,14 @@
 //! - Bytes from registries and archives are untrusted until their digest was checked, and paths from them until
 //!   they were resolved below the root they belong to.
 //!
-//! Reading order: [`image`], [`volume`], [`bundle`], [`network`], [`cgroup`], [`sandbox`], [`log`].
+//! Reading order: [`image`], [`volume`], [`bundle`], [`network`], [`cgroup`], [`sandbox`], [`log`], [`machine`].
 
 pub mod bundle;
 pub mod cgroup;
 pub mod copy;
 pub mod image;
 pub mod log;
+pub mod machine;
 pub mod network;
 pub mod sandbox;
 pub mod volume;

@@ -14,8 +14,8 @@
 //! It refuses to leave something behind: what a failed `create` made is gone when the report is written.
 
 mod accounts;
-mod arguments;
-mod cgroup;
+pub(crate) mod arguments;
+pub(crate) mod cgroup;
 mod children;
 mod create;
 mod delete;
@@ -24,13 +24,16 @@ mod fork;
 mod init;
 mod inside;
 mod launcher;
+mod mapped;
+mod overlay;
 mod own_program;
 mod program;
-mod report_fd;
+pub(crate) mod report_fd;
 mod seccomp;
 mod signals;
 mod stage;
 mod tree;
+mod user_namespace;
 mod verdict;
 
 use std::{error::Error, ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
@@ -43,16 +46,16 @@ use crate::report::{Failure, FailureCode, Report};
 
 /// Where one container's files are.
 #[derive(Debug, Clone)]
-struct Container {
+pub(crate) struct Container {
     /// The directory of all containers of this node.
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The container's name in it; safe as a file name.
-    id: String,
+    pub(crate) id: String,
 }
 
 impl Container {
     /// The container's own directory, made by `create` and removed by `delete`.
-    fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         self.root.join(&self.id)
     }
 }
@@ -60,6 +63,13 @@ impl Container {
 /// Runs `hypercore-engine` with the arguments after the program's name.
 /// Exit codes: 0 done, 1 failed (the report says why; for `delete` standard error does), 2 wrong usage.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    if arguments.peek().is_some_and(|action| action == "overlay") {
+        return match overlay::overlay() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(1, &error),
+        };
+    }
     let Arguments { container, action } = match Arguments::parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return complain(2, &error),
@@ -92,7 +102,7 @@ fn answer(report_fd: i32, work: impl FnOnce() -> Result<i32, Failure>) -> ExitCo
     }
 }
 
-fn complain(code: u8, error: &dyn Error) -> ExitCode {
+pub(crate) fn complain(code: u8, error: &dyn Error) -> ExitCode {
     // Nobody is left to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "hypercore-engine: {}", chain(error));
     ExitCode::from(code)
@@ -114,6 +124,6 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// A failure of the engine or the kernel, told as `doing: error: its causes`.
-fn engine_failure(doing: &str, error: &dyn Error) -> Failure {
+pub(crate) fn engine_failure(doing: &str, error: &dyn Error) -> Failure {
     Failure { code: FailureCode::Engine, message: format!("{doing}: {}", chain(error)) }
 }

@@ -11,9 +11,10 @@
 //! - What the engine starts becomes the shim's child when the engine ends: the shim alone reaps it.
 //! - The two meet in what this file lists beside them: the report, the request for an execution, a terminal's size.
 //!
-//! Reading order: [`report`], [`process`], [`resident`], [`engine`].
+//! Reading order: [`report`], [`process`], [`resident`], [`engine`], [`machine`].
 
 pub mod engine;
+pub mod machine;
 pub mod process;
 pub mod report;
 pub mod resident;

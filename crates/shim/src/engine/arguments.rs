@@ -10,16 +10,16 @@ use super::Container;
 
 /// What the engine is told to do.
 #[derive(Debug)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Which container.
-    pub(super) container: Container,
+    pub(crate) container: Container,
     /// What to do with it.
-    pub(super) action: Action,
+    pub(crate) action: Action,
 }
 
 /// `create`, `exec` or `delete`.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Make the container and start its first process.
     Create {
         /// Directory with `config.json` and the rootfs.
@@ -44,7 +44,7 @@ pub(super) enum Action {
 
 /// Why the command line is wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UsageError {
+pub(crate) enum UsageError {
     /// Neither create, exec nor delete.
     #[error("the first argument must be create, exec or delete")]
     Action,
@@ -78,7 +78,7 @@ struct Options {
 
 impl Arguments {
     /// Reads what comes after the program's name.
-    pub(super) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, UsageError> {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, UsageError> {
         let action = arguments.next().ok_or(UsageError::Action)?;
         let options = Options::collect(arguments)?;
         let container = Container { root: path("--root", options.root)?, id: id(options.id)? };

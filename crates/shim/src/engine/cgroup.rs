@@ -5,9 +5,10 @@
 //! see `cgroup_attach_lock`), and it reads the whole mount table twice per controller. A process that is *born* into a
 //! v2 cgroup, or that moves *itself, as a single thread* in v1, waits for nobody.
 //!
-//! It refuses paths that lead out of a hierarchy. Controllers that aren't used here (cpuset, blkio, ...) are left alone.
+//! It refuses paths that lead out of a hierarchy. Controllers that aren't used here (cpuset, net_cls, ...) are left alone.
 
 mod limits;
+mod machine;
 
 use std::{
     fs::{self, File},
@@ -27,9 +28,9 @@ use nix::{
 };
 
 /// Where hierarchies are mounted.
-pub(super) const MOUNTS: &str = "/sys/fs/cgroup";
+pub(crate) const MOUNTS: &str = "/sys/fs/cgroup";
 /// The v1 controllers that limit, count, freeze or confine a workload.
-const CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "devices", "freezer", "memory", "pids"];
+const CONTROLLERS: [&str; 7] = ["blkio", "cpu", "cpuacct", "devices", "freezer", "memory", "pids"];
 /// How long processes that were killed may take to be gone. One in an uninterruptible sleep takes as long as its device.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often is looked whether they are: v1 has no event for it.
@@ -37,7 +38,7 @@ const KILL_POLL: Duration = Duration::from_millis(1);
 
 /// Why a cgroup can't be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CgroupError {
+pub(crate) enum CgroupError {
     /// A path that isn't absolute or has `..`.
     #[error("the cgroup path {0:?} is not absolute and clean")]
     Path(PathBuf),
@@ -60,7 +61,7 @@ pub(super) enum CgroupError {
 
 /// One workload's cgroup: its directory in each hierarchy, whether there or not.
 #[derive(Debug)]
-pub(super) struct Cgroup {
+pub(crate) struct Cgroup {
     path: PathBuf,
     v1: Vec<PathBuf>,
     v2: Option<PathBuf>,
@@ -68,7 +69,7 @@ pub(super) struct Cgroup {
 
 impl Cgroup {
     /// The cgroup at `path` below the mounts of all hierarchies (`linux.cgroupsPath` of the runtime spec).
-    pub(super) fn at(path: &Path) -> Result<Self, CgroupError> {
+    pub(crate) fn at(path: &Path) -> Result<Self, CgroupError> {
         let bad = || CgroupError::Path(path.to_owned());
         let below = path.strip_prefix("/").map_err(|_| bad())?;
         let is_clean = below.components().all(|part| matches!(part, Component::Normal(_)));
@@ -91,20 +92,20 @@ impl Cgroup {
     }
 
     /// Makes the directories, without any limit yet.
-    pub(super) fn make(&self) -> Result<(), CgroupError> {
+    pub(crate) fn make(&self) -> Result<(), CgroupError> {
         self.directories().try_for_each(|directory| {
             fs::create_dir_all(directory).map_err(|error| CgroupError::Make(directory.clone(), error))
         })
     }
 
     /// The v2 directory to be born into, if the host has that tree.
-    pub(super) fn open_v2(&self) -> Result<Option<File>, CgroupError> {
+    pub(crate) fn open_v2(&self) -> Result<Option<File>, CgroupError> {
         let open = |path: &PathBuf| File::open(path).map_err(|error| CgroupError::Enter(path.clone(), error));
         self.v2.as_ref().map(open).transpose()
     }
 
     /// Moves this process, which must have a single thread, into all v1 directories.
-    pub(super) fn enter_v1(&self) -> Result<(), CgroupError> {
+    pub(crate) fn enter_v1(&self) -> Result<(), CgroupError> {
         self.v1.iter().try_for_each(|directory| {
             // Zero is whoever writes it: only then, and only by this file, the kernel needs no lock.
             fs::write(directory.join("tasks"), "0")
@@ -113,7 +114,7 @@ impl Cgroup {
     }
 
     /// Whether its processes stand still: v1's freezer or v2's.
-    pub(super) fn is_frozen(&self) -> bool {
+    pub(crate) fn is_frozen(&self) -> bool {
         let says = |directory: &PathBuf, file: &str, running: &str| {
             fs::read_to_string(directory.join(file)).is_ok_and(|state| state.trim() != running)
         };
@@ -122,7 +123,7 @@ impl Cgroup {
     }
 
     /// Kills every process in it, waits until they are gone, and removes it. Fine if it isn't there.
-    pub(super) fn remove(&self) -> Result<(), CgroupError> {
+    pub(crate) fn remove(&self) -> Result<(), CgroupError> {
         let deadline = Instant::now() + KILL_TIMEOUT;
         while self.kill() {
             if Instant::now() > deadline {

@@ -15,11 +15,11 @@ use crate::report::Report;
 
 /// An open report descriptor.
 #[derive(Debug)]
-pub(super) struct ReportFd(File);
+pub(crate) struct ReportFd(File);
 
 /// Why nothing can be reported.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReportFdError {
+pub(crate) enum ReportFdError {
     /// No such descriptor.
     #[error("the report descriptor {0} is not open")]
     NotOpen(i32, #[source] nix::Error),
@@ -30,7 +30,7 @@ pub(super) enum ReportFdError {
 
 impl ReportFd {
     /// Takes ownership of the descriptor `number`; call it once for a number.
-    pub(super) fn take(number: i32) -> Result<Self, ReportFdError> {
+    pub(crate) fn take(number: i32) -> Result<Self, ReportFdError> {
         // SAFETY: the borrow ends with this call, which only fails if the number isn't an open descriptor.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
@@ -41,7 +41,7 @@ impl ReportFd {
     }
 
     /// Writes the one line.
-    pub(super) fn write(mut self, report: &Report) -> Result<(), ReportFdError> {
+    pub(crate) fn write(mut self, report: &Report) -> Result<(), ReportFdError> {
         let mut line = serde_json::to_vec(report).map_err(|error| ReportFdError::Write(error.into()))?;
         line.push(b'\n');
         self.0.write_all(&line).map_err(ReportFdError::Write)

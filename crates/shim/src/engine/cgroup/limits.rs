@@ -124,7 +124,7 @@ fn limit_v2(directory: &Path, resources: &LinuxResources) -> Result<(), LimitErr
 }
 
 /// Switches the controllers on for everything above `directory`, from the top down, as far as the host has them.
-fn enable_v2(directory: &Path) -> Result<(), LimitError> {
+pub(super) fn enable_v2(directory: &Path) -> Result<(), LimitError> {
     let mut above: Vec<&Path> =
         directory.ancestors().skip(1).take_while(|path| path.starts_with(MOUNTS)).collect();
     above.reverse();
@@ -187,7 +187,7 @@ fn pids(resources: &LinuxResources) -> Option<String> {
     Some(if limit > 0 { limit.to_string() } else { "max".to_owned() })
 }
 
-fn write(directory: &Path, file: &str, value: &str) -> Result<(), LimitError> {
+pub(super) fn write(directory: &Path, file: &str, value: &str) -> Result<(), LimitError> {
     let file = directory.join(file);
     fs::write(&file, value).map_err(|source| LimitError::Write { file, value: value.to_owned(), source })
 }

@@ -1,0 +1,130 @@
+//! What a microVM's machine is made of, as the runtime hands it to whatever holds the machine.
+//! It refuses to know how any monitor is told so.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The program that runs the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monitor {
+    /// Firecracker; needs KVM.
+    Firecracker,
+    /// Cloud Hypervisor; needs KVM.
+    CloudHypervisor,
+    /// QEMU; with KVM or in software.
+    Qemu,
+}
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU's translator: every host can, slowly.
+    Tcg,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineDisk {
+    /// How the guest finds it.
+    pub serial: String,
+    /// A raw image on the host.
+    pub path: PathBuf,
+    /// Whether the machine may only read it.
+    pub read_only: bool,
+}
+
+/// How a machine is on the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineNetwork {
+    /// The workload's network namespace on the host, whose link the machine takes over.
+    pub netns: PathBuf,
+    /// The addresses that it had, with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where packets for elsewhere go.
+    pub gateways: Vec<IpAddr>,
+    /// The text of `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// The text of `/etc/hosts`.
+    pub hosts: String,
+}
+
+/// A mount inside the machine besides its root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineMount {
+    /// A disk's serial; empty for memory.
+    pub source: String,
+    /// `ext4` or `tmpfs`.
+    pub kind: String,
+    /// Where, absolute.
+    pub target: String,
+    /// Whether the workload may only read it.
+    pub read_only: bool,
+    /// Most bytes, for memory; 0 is the kernel's default.
+    pub size_bytes: u64,
+}
+
+/// The workload's first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineProcess {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Working directory, absolute.
+    pub workdir: String,
+    /// `name|uid[:group|gid]`; empty is root.
+    pub user: String,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Keep its standard input open.
+    pub stdin_open: bool,
+}
+
+/// A whole machine. It lies in memory alone, because of what its process's environment may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// Which kind of monitor.
+    pub monitor: Monitor,
+    /// Its program.
+    pub program: PathBuf,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// The guest's kernel.
+    pub kernel: PathBuf,
+    /// The guest's initramfs.
+    pub initrd: PathBuf,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory of the guest, in MiB.
+    pub memory_mib: u32,
+    /// CPU time of the whole machine, in thousandths of one CPU; `None` is as much as it has CPUs.
+    pub cpu_millis: Option<u32>,
+    /// The disks: `image` and `writable` first, then volumes.
+    pub disks: Vec<MachineDisk>,
+    /// The network; `None` is none.
+    pub network: Option<MachineNetwork>,
+    /// The machine's name.
+    pub hostname: String,
+    /// The workload may not write to its root.
+    pub read_only: bool,
+    /// What is mounted besides.
+    pub mounts: Vec<MachineMount>,
+    /// The first process.
+    pub process: MachineProcess,
+    /// The workload's cgroup, relative to the mounts of the hierarchies, beginning with `/`.
+    pub cgroup: PathBuf,
+    /// Where the guest's console is written to.
+    pub console_log: PathBuf,
+    /// Where a kill for lack of memory in the guest is counted, as `oom_kill N`.
+    pub oom_events: PathBuf,
+}

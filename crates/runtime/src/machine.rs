@@ -1,0 +1,21 @@
+//! What a microVM boots from: a kernel, an initramfs made for it, the image as one filesystem that all machines share,
+//! and a disk of the machine's own.
+//!
+//! ```text
+//!   kernel package --> modules --+
+//!                                +--> initramfs          (once for a kernel and a guest agent)
+//!   hypercore-guest -------------+
+//!   image layers --> overlay --> mkfs.ext4 -d --> <digest>.ext4   (once for an image)
+//!   mkfs.ext4 ----> template ----> sparse copy    (once for a size, then for each machine)
+//! ```
+//!
+//! Invariants:
+//! - What is cached is named after what it was made from, and appears whole or not at all.
+//! - Nothing here runs a machine: that is `hypercore-vmm`'s.
+
+pub mod disk;
+pub mod initramfs;
+pub mod kernel;
+pub mod root_image;
+
+mod modules;

@@ -1,0 +1,152 @@
+//! From a machine that was started to a guest that answers and is prepared. What doesn't answer in time is shown with
+//! the last lines of its console. It refuses to wait without end.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Child,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hypercore_model::machine::{MachineMount, MachineNetwork, MachineSpec};
+use hypercore_wire::{
+    Flags, Message, StreamId,
+    message::{Fault, GuestMount, Prepare},
+};
+
+use super::peer::{self, PeerError, Receiver, Sender};
+
+/// How long a guest may take from its power button to its first word. In software, on a loaded host, it may be 20 s.
+const BOOT_TIME_MAX: Duration = Duration::from_secs(50);
+/// How often is looked whether the machine listens: it has no way to say so.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
+/// Fresh randomness for the guest, in bytes.
+const ENTROPY_LEN: usize = 32;
+/// How much of the console is shown, in bytes.
+const CONSOLE_LEN_MAX: u64 = 2048;
+/// The stream of the preparation.
+const PREPARE_STREAM: StreamId = StreamId(u32::MAX);
+
+/// Why there is no guest.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BootError {
+    /// The monitor's program ended by itself.
+    #[error("the machine ended before its guest answered ({0})")]
+    Ended(std::process::ExitStatus),
+    /// Its guest said nothing.
+    #[error("the guest did not answer within {} seconds", BOOT_TIME_MAX.as_secs())]
+    Silent,
+    /// Something with the connection.
+    #[error("the guest can't be spoken with")]
+    Peer(#[from] PeerError),
+    /// The host's own side.
+    #[error("the guest can't be reached")]
+    Host(#[from] io::Error),
+    /// The guest could not become what it shall be.
+    #[error("the guest can't be prepared: {0}")]
+    Prepare(Fault),
+}
+
+/// Waits for the guest and prepares it.
+pub(super) fn reach(
+    spec: &MachineSpec,
+    socket: &Path,
+    machine: &mut Child,
+) -> Result<(Sender, Receiver), BootError> {
+    let deadline = Instant::now() + BOOT_TIME_MAX;
+    let stream = connect(socket, machine, deadline)?;
+    let (sender, mut receiver) = peer::split(stream)?;
+    let mut answer = || {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        receiver.stream().set_read_timeout(Some(left))?;
+        peer::greet(&sender, &mut receiver)?;
+        sender.send(PREPARE_STREAM, Flags::NONE, preparation(spec)?)?;
+        let frame = receiver.next_frame()?;
+        match Message::decode(&frame.payload) {
+            Ok(Message::Done(_)) => Ok(()),
+            Ok(Message::Error(fault)) => Err(BootError::Prepare(fault)),
+            _ => Err(BootError::Peer(PeerError::NoGreeting)),
+        }
+    };
+    answer().map_err(|error| explain(error, machine))?;
+    receiver.stream().set_read_timeout(None)?;
+    Ok((sender, receiver))
+}
+
+/// A machine that ended closes its connections; a silent one lets a read run out.
+fn explain(error: BootError, machine: &mut Child) -> BootError {
+    match (machine.try_wait(), error) {
+        (Ok(Some(status)), _) => BootError::Ended(status),
+        (_, BootError::Peer(PeerError::Broken(error))) if error.kind() == io::ErrorKind::WouldBlock => {
+            BootError::Silent
+        }
+        (_, error) => error,
+    }
+}
+
+fn connect(socket: &Path, machine: &mut Child, deadline: Instant) -> Result<UnixStream, BootError> {
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_) => {}
+        }
+        if let Some(status) = machine.try_wait()? {
+            return Err(BootError::Ended(status));
+        }
+        thread::sleep(CONNECT_INTERVAL);
+    }
+}
+
+fn preparation(spec: &MachineSpec) -> io::Result<Prepare> {
+    let mut entropy = vec![0; ENTROPY_LEN];
+    File::open("/dev/urandom")?.read_exact(&mut entropy)?;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let network = spec.network.as_ref();
+    let text = |field: fn(&MachineNetwork) -> &String| network.map(field).cloned().unwrap_or_default();
+    Ok(Prepare {
+        hostname: spec.hostname.clone(),
+        addresses: network.map_or_else(Vec::new, |network| {
+            network.addresses.iter().map(|(address, len)| format!("{address}/{len}")).collect()
+        }),
+        gateways: network
+            .map_or_else(Vec::new, |network| network.gateways.iter().map(ToString::to_string).collect()),
+        resolv_conf: text(|network| &network.resolv_conf),
+        hosts: text(|network| &network.hosts),
+        now_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        entropy,
+        mounts: spec.mounts.iter().map(mount).collect(),
+        read_only: spec.read_only,
+        hardware_address: None,
+    })
+}
+
+fn mount(mount: &MachineMount) -> GuestMount {
+    GuestMount {
+        source: mount.source.clone(),
+        kind: mount.kind.clone(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        size_bytes: mount.size_bytes,
+    }
+}
+
+/// The last lines of the guest's console, without what a terminal would act on.
+pub(super) fn console_tail(path: &Path) -> String {
+    let read = || {
+        use std::io::{Seek, SeekFrom};
+        let mut file = File::open(path)?;
+        let len = fs::metadata(path)?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(CONSOLE_LEN_MAX)))?;
+        let mut bytes = Vec::new();
+        file.take(CONSOLE_LEN_MAX).read_to_end(&mut bytes)?;
+        io::Result::Ok(bytes)
+    };
+    let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
+    let lines = text.lines().map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>());
+    let lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(6)..].join(" | ")
+}

@@ -1,0 +1,286 @@
+//! The stand-in of a guest's first process, and the keeper of its machine: it makes the machine, has the first process
+//! started in it, relays that, and takes the machine down when it has ended.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::CommandExt,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hypercore_model::machine::{MachineSpec, Monitor};
+use hypercore_wire::{
+    Flags, StreamId,
+    message::{Exec, Exit, PowerOff},
+};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    libc,
+    sys::prctl,
+};
+
+use super::{
+    boot,
+    exchange::Exchange,
+    network, peer, qemu,
+    relay::Relay,
+    signals::Signals,
+    standin,
+    streams::{self, Streams},
+};
+use crate::{
+    engine::{
+        self, Container,
+        cgroup::{Cgroup, CgroupError},
+        engine_failure,
+        report_fd::ReportFd,
+    },
+    report::{Failure, Report},
+};
+
+/// The machine's specification in its bundle.
+const SPEC_FILE: &str = "machine.json";
+/// The note of which cgroup a machine is in, for a delete after everything else is gone.
+const CGROUP_FILE: &str = "cgroup";
+/// How long a guest may take to power off before its machine is ended.
+const POWER_OFF_TIME_MAX: Duration = Duration::from_secs(3);
+/// How often is looked whether it has.
+const POWER_OFF_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Why something of a machine may be left.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeleteError {
+    /// Processes or cgroups are left.
+    #[error("the machine's cgroup is left")]
+    Cgroup(#[from] CgroupError),
+    /// Its directory is left.
+    #[error("{} can't be removed", path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A machine that runs, with its guest prepared.
+struct Machine<'a> {
+    spec: &'a MachineSpec,
+    process: Child,
+    guest: peer::Sender,
+    exchange: Exchange,
+}
+
+/// Where stand-ins reach a machine.
+pub(super) fn socket(container: &Container) -> PathBuf {
+    container.directory().join("machine.sock")
+}
+
+/// Makes the machine of `bundle`, reports, and stands in for its first process.
+pub(super) fn run(
+    container: &Container,
+    bundle: &Path,
+    report_fd: i32,
+    console_socket: Option<&Path>,
+) -> ExitCode {
+    let report = match ReportFd::take(report_fd) {
+        Ok(report) => report,
+        Err(error) => return engine::complain(2, &error),
+    };
+    let spec = match read(bundle) {
+        Ok(spec) => spec,
+        Err(failure) => return refuse(report, failure),
+    };
+    let begun = Signals::block().map_err(|error| engine_failure("signals can't be taken", &error)).and_then(
+        |signals| {
+            let streams = Streams::open(console_socket)
+                .map_err(|error| engine_failure("its streams can't be opened", &error))?;
+            Ok((signals, streams))
+        },
+    );
+    let (signals, streams) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => return refuse(report, failure),
+    };
+    match Machine::begin(container, &spec) {
+        Ok(machine) => machine.live(report, streams, signals),
+        Err(failure) => refuse(report, failure),
+    }
+}
+
+/// Ends what is left of a machine. Fine if there is none.
+pub(super) fn delete(container: &Container) -> Result<(), DeleteError> {
+    let directory = container.directory();
+    if let Ok(path) = fs::read_to_string(directory.join(CGROUP_FILE)) {
+        Cgroup::at(Path::new(&path))?.remove()?;
+    }
+    match fs::remove_dir_all(&directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(DeleteError::Directory { path: directory, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(bundle: &Path) -> Result<MachineSpec, Failure> {
+    let bytes = fs::read(bundle.join(SPEC_FILE));
+    let bytes = bytes.map_err(|error| engine_failure("machine.json can't be read", &error))?;
+    serde_json::from_slice(&bytes).map_err(|error| engine_failure("machine.json can't be read", &error))
+}
+
+fn refuse(report: ReportFd, failure: Failure) -> ExitCode {
+    match report.write(&Report::Error(failure)) {
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => engine::complain(1, &error),
+    }
+}
+
+impl<'a> Machine<'a> {
+    /// From nothing to a prepared guest. What was begun is undone when a step fails.
+    fn begin(container: &Container, spec: &'a MachineSpec) -> Result<Self, Failure> {
+        let listener = settle(container, spec)?;
+        let tap = spec.network.as_ref().map(|given| network::enter(&given.netns)).transpose();
+        let tap = tap.map_err(|error| engine_failure("the machine's network can't be entered", &error))?;
+        let directory = container.directory();
+        let (guest_socket, control) = (directory.join("guest.sock"), directory.join("qmp.sock"));
+        let sockets = qemu::Sockets { guest: &guest_socket, control: &control };
+        let mut process = start(spec, &sockets, tap.as_ref())?;
+        // Ours was only to be inherited.
+        drop(tap);
+        let reached = boot::reach(spec, &guest_socket, &mut process);
+        let (guest, from_guest) = match reached {
+            Ok(reached) => reached,
+            Err(error) => {
+                let console = boot::console_tail(&spec.console_log);
+                end_now(&mut process);
+                let mut failure = engine_failure("the machine can't be booted", &error);
+                if !console.is_empty() {
+                    failure.message = format!("{}; its console ends with: {console}", failure.message);
+                }
+                return Err(failure);
+            }
+        };
+        // The first process's relay notices by itself when nothing more comes.
+        let exchange = Exchange::open(guest.clone(), from_guest, || {});
+        exchange.serve(listener);
+        Ok(Self { spec, process, guest, exchange })
+    }
+
+    /// Starts the first process, relays it to its end, and ends the machine.
+    fn live(mut self, report: ReportFd, streams: Streams, signals: Signals) -> ExitCode {
+        let relay = match self.first_process(&streams) {
+            Ok(relay) => relay,
+            Err(failure) => {
+                self.end();
+                return refuse(report, failure);
+            }
+        };
+        let pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+        if let Err(error) = report.write(&Report::Pid(pid)) {
+            self.end();
+            return engine::complain(1, &error);
+        }
+        // A machine that went away took its process along, as by SIGKILL.
+        let exit = relay.run(streams, signals).unwrap_or(Exit::Signal(libc::SIGKILL as u8));
+        if exit == Exit::OutOfMemory {
+            // Without the count, it looks like any kill.
+            let _ = fs::write(&self.spec.oom_events, "oom_kill 1\n");
+        }
+        self.end();
+        standin::end(exit)
+    }
+
+    fn first_process(&self, streams: &Streams) -> Result<Relay, Failure> {
+        let failed = |error: &dyn std::error::Error| engine_failure("the guest can't be spoken with", error);
+        let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
+        self.exchange.join(theirs).map_err(|error| failed(&error))?;
+        let (sender, mut receiver) = peer::split(ours).map_err(|error| failed(&error))?;
+        peer::greet(&sender, &mut receiver).map_err(|error| failed(&error))?;
+        let mut relay = Relay::new(sender, receiver);
+        let process = &self.spec.process;
+        let exec = Exec {
+            argv: process.argv.clone(),
+            env: process.env.clone(),
+            cwd: Some(process.workdir.clone()),
+            user: Some(process.user.clone()),
+            tty: process.tty,
+            stdin: process.stdin_open,
+            size: streams.terminal.as_ref().and_then(streams::size),
+        };
+        relay.start(exec).map_err(standin::failure)?;
+        Ok(relay)
+    }
+
+    /// Has the guest power off, and ends the machine if it doesn't.
+    fn end(&mut self) {
+        // Everything but this machine's stream 0 goes through the exchange; its number is nobody else's.
+        let asked = self.guest.send(StreamId(u32::MAX - 1), Flags::NONE, PowerOff {});
+        let deadline = Instant::now() + POWER_OFF_TIME_MAX;
+        while asked.is_ok() && Instant::now() < deadline {
+            if matches!(self.process.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            thread::sleep(POWER_OFF_INTERVAL);
+        }
+        end_now(&mut self.process);
+    }
+}
+
+/// Makes what the machine needs on the host: its directory, its socket, its cgroup, in which everything from here on is.
+fn settle(container: &Container, spec: &MachineSpec) -> Result<UnixListener, Failure> {
+    let made = || {
+        let directory = container.directory();
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join(CGROUP_FILE), spec.cgroup.as_os_str().as_encoded_bytes())?;
+        UnixListener::bind(socket(container))
+    };
+    let listener = made().map_err(|error| engine_failure("the machine's directory can't be made", &error))?;
+    let cgroup = Cgroup::at(&spec.cgroup).and_then(|cgroup| cgroup.make().map(|()| cgroup));
+    let cgroup = cgroup.map_err(|error| engine_failure("the cgroup can't be made", &error))?;
+    cgroup.enter_whole().map_err(|error| engine_failure("the cgroup can't be entered", &error))?;
+    cgroup.limit_cpu(spec.cpu_millis).map_err(|error| engine_failure("the CPU can't be limited", &error))?;
+    Ok(listener)
+}
+
+#[allow(unsafe_code, reason = "what a child does between fork and exec can't be said safely")]
+fn start(spec: &MachineSpec, sockets: &qemu::Sockets<'_>, tap: Option<&OwnedFd>) -> Result<Child, Failure> {
+    let mut command = match spec.monitor {
+        Monitor::Qemu => qemu::command(spec, sockets, tap.map(AsFd::as_fd)),
+        other => {
+            let message = format!("this engine can't run machines with {other:?} yet");
+            return Err(Failure { code: crate::report::FailureCode::Engine, message });
+        }
+    };
+    if let Some(tap) = tap {
+        fcntl(tap, FcntlArg::F_SETFD(FdFlag::empty()))
+            .map_err(|error| engine_failure("the machine's network can't be handed over", &error))?;
+    }
+    let parent = nix::unistd::getpid();
+    // SAFETY: both are plain system calls, which allocate nothing and take no lock.
+    unsafe {
+        command.pre_exec(move || {
+            prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::signal::SigSet::empty().thread_set_mask()?;
+            // A parent that died in between would never be missed.
+            if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        });
+    }
+    command
+        .spawn()
+        .map_err(|error| engine_failure(&format!("{} can't be started", spec.program.display()), &error))
+}
+
+fn end_now(process: &mut Child) {
+    // It may have ended by itself just now.
+    let _ = process.kill();
+    let _ = process.wait();
+}

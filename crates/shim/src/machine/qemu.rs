@@ -1,0 +1,96 @@
+//! QEMU as the machine's monitor: its command line. The q35 board, because the microvm board hangs at its clock's
+//! calibration without KVM. The guest agent is reached over a virtio-serial port: vhost-user-vsock would keep a machine
+//! from being snapshotted.
+
+use std::{
+    ffi::OsString,
+    os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use hypercore_model::machine::{Accelerator, MachineSpec};
+
+/// The kernel's command line: a console to log to, and an end instead of a wait when it panics. Nothing of the workload.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on";
+
+/// The name of the port, which the guest agent looks for.
+const PORT_NAME: &str = "hypercore.guest";
+
+/// Where the machine's own sockets are.
+#[derive(Debug)]
+pub(super) struct Sockets<'a> {
+    /// The guest's port.
+    pub(super) guest: &'a Path,
+    /// QMP, to pause and to snapshot.
+    pub(super) control: &'a Path,
+}
+
+/// The command that runs the machine, in the foreground. `tap` is left open for it.
+pub(super) fn command(spec: &MachineSpec, sockets: &Sockets<'_>, tap: Option<BorrowedFd<'_>>) -> Command {
+    let mut command = Command::new(&spec.program);
+    command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    let accelerator = match spec.accelerator {
+        Accelerator::Kvm => "kvm",
+        // A small translation cache: it would take a fifth of the host's memory by default.
+        Accelerator::Tcg => "tcg,tb-size=64",
+    };
+    command
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-nographic",
+            "-no-reboot",
+            "-machine",
+            "q35",
+            "-cpu",
+            "max",
+        ])
+        .args(["-accel", accelerator, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"])
+        .args(["-smp", &spec.cpus.to_string(), "-m", &format!("{}M", spec.memory_mib)])
+        .arg("-kernel")
+        .arg(&spec.kernel)
+        .arg("-initrd")
+        .arg(&spec.initrd)
+        .args(["-append", KERNEL_ARGUMENTS])
+        .arg("-serial")
+        .arg(joined("file:", &spec.console_log, ""))
+        .args(["-device", "virtio-serial-pci"])
+        .arg("-chardev")
+        .arg(joined("socket,id=guest,path=", sockets.guest, ",server=on,wait=off"))
+        .args(["-device", &format!("virtserialport,chardev=guest,name={PORT_NAME}")])
+        .arg("-qmp")
+        .arg(joined("unix:", sockets.control, ",server=on,wait=off"))
+        .args(["-device", "virtio-rng-pci"])
+        // Gives back what the guest doesn't use.
+        .args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);
+    for (index, disk) in spec.disks.iter().enumerate() {
+        let suffix = if disk.read_only { ",readonly=on" } else { ",discard=unmap" };
+        let drive = format!("if=none,id=disk{index},format=raw{suffix},file=");
+        command.arg("-drive").arg(joined(&drive, &disk.path, ""));
+        command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial)]);
+    }
+    if let (Some(tap), Some(_)) = (tap, &spec.network) {
+        let number = tap.as_raw_fd();
+        command.args(["-netdev", &format!("tap,id=net,fd={number}")]);
+        // Without its boot ROM, which would look for a server to boot from.
+        command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+    }
+    command
+}
+
+/// An option with a path in it. A comma in a path is doubled, as QEMU's option syntax wants it.
+fn joined(before: &str, path: &Path, after: &str) -> OsString {
+    let escaped = path.to_string_lossy().replace(',', ",,");
+    OsString::from(format!("{before}{escaped}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_in_a_path_is_no_option() {
+        assert_eq!(joined("file=", Path::new("/a,b"), ",readonly=on"), "file=/a,,b,readonly=on");
+    }
+}
