@@ -18,6 +18,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use hypercore_dataplane::{
     Entrance, HostName, Ingress, IngressConfig, LocalPages, Routes, TcpConnector,
+    acme::{Acme, AcmeConfig, Challenges},
     tls::{
         Certificates,
         files::{CertificateError, CertificateFiles},
@@ -69,6 +70,13 @@ pub enum IngressTls {
     },
     /// From the node's own authority, which browsers don't know.
     Development,
+    /// From a public authority, by ACME; it must reach the ingress on port 80.
+    Acme {
+        /// The authority's directory.
+        directory_url: String,
+        /// Whom it may write to.
+        email: Option<String>,
+    },
 }
 
 /// The ingress can't be set up.
@@ -97,10 +105,12 @@ impl Doors {
     /// Takes the sockets and reads the certificates.
     pub(crate) fn open(config: &AgentConfig, listeners: &Listeners) -> Result<Self, IngressError> {
         let settings = &config.ingress;
-        let listen = |name, address: Option<SocketAddr>| address.map(|address| listeners.tcp(name, address)).transpose();
+        let listen = |name, address: Option<SocketAddr>| {
+            address.map(|address| listeners.tcp(name, address)).transpose()
+        };
         let certificates = Certificates::new();
         let files = match &settings.tls {
-            IngressTls::Off | IngressTls::Development => None,
+            IngressTls::Off | IngressTls::Development | IngressTls::Acme { .. } => None,
             IngressTls::Files { certificates, key } => {
                 Some(CertificateFiles { certificates: certificates.clone(), key: key.clone() })
             }
@@ -129,9 +139,10 @@ pub(crate) fn spawn(node: &Arc<Node>, supervisor: &Supervisor, doors: Doors, set
     let mut config = IngressConfig::new(settings.base_domain.clone());
     config.timeouts.drain = settings.drain;
     config.access_log = settings.access_log;
-    let ingress = Ingress::new(config, routes, TcpConnector);
+    let challenges = Challenges::new();
+    let ingress = Ingress::new(config, routes.clone(), TcpConnector).with_challenges(challenges.clone());
     let Doors { own, http, https, https_port, certificates, files } = doors;
-    let pages = http::pages(Arc::clone(node));
+    let pages = http::pages(Arc::clone(node), supervisor.clone());
     let open = |name: &'static str, entrance: Option<Entrance>| {
         if let Some(entrance) = entrance {
             let ingress = ingress.clone();
@@ -139,22 +150,48 @@ pub(crate) fn spawn(node: &Arc<Node>, supervisor: &Supervisor, doors: Doors, set
         }
     };
     open("ingress/own", own.map(|listener| Entrance::plain(listener).with_local(LocalPages::clone(&pages))));
-    open("ingress/http", http.map(|listener| match https_port {
-        Some(port) => Entrance::redirecting(listener, port),
-        None => Entrance::plain(listener),
-    }));
+    open(
+        "ingress/http",
+        http.map(|listener| match https_port {
+            Some(port) => Entrance::redirecting(listener, port),
+            None => Entrance::plain(listener),
+        }),
+    );
     let shown = certificates.clone();
     open("ingress/https", https.map(|listener| Entrance::tls(listener, shown)));
-    if settings.tls == IngressTls::Development {
-        let (node, domain) = (Arc::clone(node), settings.base_domain.clone());
-        let certificates = certificates.clone();
-        supervisor.spawn("ingress/certificates", RestartPolicy::Backoff, move || {
-            development::follow(Arc::clone(node.tls.authority()), domain.clone(), certificates.clone())
-        });
-    }
+    follow_certificates(node, supervisor, settings, &certificates, (routes, challenges));
     if let Some(files) = files {
         supervisor.spawn("ingress/certificates", RestartPolicy::Backoff, move || {
             files.clone().follow(certificates.clone(), CERTIFICATE_LOOK)
         });
+    }
+}
+
+/// Keeps certificates true that are made and not read.
+fn follow_certificates(
+    node: &Arc<Node>,
+    supervisor: &Supervisor,
+    settings: &IngressSettings,
+    certificates: &Certificates,
+    (routes, challenges): (Routes, Challenges),
+) {
+    let (domain, certificates) = (settings.base_domain.clone(), certificates.clone());
+    match &settings.tls {
+        IngressTls::Off | IngressTls::Files { .. } => {}
+        IngressTls::Development => {
+            let node = Arc::clone(node);
+            supervisor.spawn("ingress/certificates", RestartPolicy::Backoff, move || {
+                development::follow(Arc::clone(node.tls.authority()), domain.clone(), certificates.clone())
+            });
+        }
+        IngressTls::Acme { directory_url, email } => {
+            let store = node.directory.data().join("acme");
+            let config = AcmeConfig::new(directory_url.clone(), email.clone(), store);
+            supervisor.spawn("ingress/certificates", RestartPolicy::Backoff, move || {
+                let certificates = certificates.clone();
+                Acme::new(config.clone(), domain.clone(), routes.clone(), certificates, challenges.clone())
+                    .follow()
+            });
+        }
     }
 }

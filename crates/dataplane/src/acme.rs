@@ -26,8 +26,8 @@ use tokio::time::Instant;
 
 pub use challenges::Challenges;
 pub use order::OrderError;
-pub use shelf::ShelfError;
 use shelf::Shelf;
+pub use shelf::ShelfError;
 
 use crate::{host::HostName, routes::Routes, tls::Certificates};
 
@@ -187,7 +187,8 @@ impl Acme {
         }
         let contact = self.config.email.as_ref().map(|email| format!("mailto:{email}"));
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let new =
+            NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let made = builder.create(&new, self.config.directory_url.clone(), None).await;
         let (account, credentials) = made.map_err(AccountError::Authority)?;
         let text = serde_json::to_string(&credentials).expect("credentials are text");
@@ -241,7 +242,9 @@ mod tests {
         assert!(name.is_due());
         assert_eq!([name.fail(), name.fail(), name.fail()], [1, 2, 4].map(|factor| PAUSE_MIN * factor));
         assert!(!name.is_due());
-        (0..40).for_each(|_| drop(name.fail()));
+        for _ in 0..40 {
+            name.fail();
+        }
         assert_eq!(name.fail(), PAUSE_MAX);
         assert_eq!(note(&mut name, "x", Ok::<_, std::fmt::Error>(1)), Some(1));
         assert!(name.is_due() && name.failures == 0);

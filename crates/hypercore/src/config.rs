@@ -232,6 +232,8 @@ pub(crate) struct IngressTable {
     pub(crate) http: OrEmpty<SocketAddr>,
     pub(crate) https: OrEmpty<SocketAddr>,
     pub(crate) tls: IngressTlsChoice,
+    pub(crate) acme_directory: Url,
+    pub(crate) acme_email: String,
     pub(crate) drain: Period,
     pub(crate) access_log: bool,
 }
@@ -242,6 +244,8 @@ impl Default for IngressTable {
             http: OrEmpty(None),
             https: OrEmpty(None),
             tls: IngressTlsChoice::Off,
+            acme_directory: Url::lets_encrypt(),
+            acme_email: String::new(),
             drain: Period::from_secs(30),
             access_log: true,
         }

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use instant_acme::{Account, AuthorizationStatus, ChallengeType, Identifier, NewOrder, OrderStatus, RetryPolicy};
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, Identifier, NewOrder, OrderStatus, RetryPolicy,
+};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -60,14 +62,19 @@ impl Issued {
     pub(super) fn read(pem: String) -> Result<Self, OrderError> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         let chain = chain.map_err(|_| OrderError::Unreadable)?;
-        let renew_at = renew_at(chain.first().ok_or(OrderError::Unreadable)?).ok_or(OrderError::Unreadable)?;
+        let renew_at =
+            renew_at(chain.first().ok_or(OrderError::Unreadable)?).ok_or(OrderError::Unreadable)?;
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| OrderError::Unreadable)?;
         Ok(Self { key: certified_key(chain, key)?, pem, renew_at })
     }
 }
 
 /// Asks for a certificate for one name.
-pub(super) async fn place(account: &Account, name: &str, challenges: &Challenges) -> Result<Issued, OrderError> {
+pub(super) async fn place(
+    account: &Account,
+    name: &str,
+    challenges: &Challenges,
+) -> Result<Issued, OrderError> {
     let step = |what| move |error| OrderError::Authority(what, error);
     let patience = RetryPolicy::new().initial_delay(Duration::from_millis(100)).timeout(STEP_TIME_MAX);
     let identifiers = [Identifier::Dns(name.to_owned())];

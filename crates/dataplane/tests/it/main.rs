@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod acme;
+mod acme_server;
 mod drain;
 mod hostile;
 mod http2;

@@ -78,15 +78,24 @@ impl World {
 
     /// Sends these bytes and reads until the ingress closes the connection.
     pub(crate) async fn send(&self, bytes: &str) -> String {
-        let mut stream = self.raw().await;
-        stream.write_all(bytes.as_bytes()).await.unwrap();
-        read_all(&mut stream).await
+        send(self.address, bytes).await
     }
 
     /// One request by a connection of its own, answered as text.
     pub(crate) async fn get(&self, host: &str, path: &str) -> String {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+        get(self.address, host, path).await
     }
+}
+
+/// One request by a connection of its own, answered as text.
+pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> String {
+    send(address, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
+}
+
+async fn send(address: SocketAddr, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    read_all(&mut stream).await
 }
 
 /// The route of a workload whose id follows from its name.

@@ -136,6 +136,13 @@ impl Url {
     }
 }
 
+impl Url {
+    /// The directory of the authority that most of the world's certificates come from.
+    pub(crate) fn lets_encrypt() -> Self {
+        Self("https://acme-v02.api.letsencrypt.org/directory".to_owned())
+    }
+}
+
 impl Setting for Url {
     fn read(raw: Raw<'_>) -> Result<Self, String> {
         let text = raw.text()?;

@@ -81,7 +81,7 @@ choice! {
 }
 choice! {
     /// Where the certificates of the ingress come from.
-    IngressTlsChoice { Off = "off", Files = "files", Development = "development" }
+    IngressTlsChoice { Off = "off", Files = "files", Development = "development", Acme = "acme" }
 }
 choice! {
     /// How much the agent says.

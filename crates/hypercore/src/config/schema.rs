@@ -55,7 +55,7 @@ keys! {
     runtime { vmm, kernel, cidr, cidr6, bridge, registry_mirrors, insecure_registries, verify_keys,
         image_gc_high_percent, image_gc_low_percent, records_keep }
     cluster { base_url, grpc_listen_address, tls_cert, tls_key, policy, respawn_on_node_failure }
-    ingress { http, https, tls, drain, access_log }
+    ingress { http, https, tls, acme_directory, acme_email, drain, access_log }
     beacon { endpoint, price_per_gb, interval }
     logging { level, format, otlp_endpoint }
 }

@@ -24,7 +24,7 @@ pub(super) struct IngressArgs {
     #[arg(long, value_name = "IP:PORT", value_parser = from_text::<SocketAddr>)]
     ingress_https: Option<SocketAddr>,
     /// Where the certificates come from [ingress.tls]
-    #[arg(long, value_name = "off|files|development", value_parser = from_text::<IngressTlsChoice>)]
+    #[arg(long, value_name = "off|files|development|acme", value_parser = from_text::<IngressTlsChoice>)]
     ingress_tls: Option<IngressTlsChoice>,
 }
 
@@ -52,12 +52,15 @@ pub(super) fn settings(config: &Config) -> Result<IngressSettings, Failure> {
     let tls = match table.tls {
         IngressTlsChoice::Off if table.https.0.is_some() => {
             let failure = Failure::new(ErrorKind::Usage, "no_certificates", "HTTPS needs certificates");
-            return Err(
-                failure.with_hint("give --ingress-tls files or development, or leave --ingress-https out")
-            );
+            return Err(failure
+                .with_hint("give --ingress-tls files, development or acme, or leave --ingress-https out"));
         }
         IngressTlsChoice::Off => IngressTls::Off,
         IngressTlsChoice::Development => IngressTls::Development,
+        IngressTlsChoice::Acme => IngressTls::Acme {
+            directory_url: table.acme_directory.as_str().to_owned(),
+            email: Some(table.acme_email.clone()).filter(|email| !email.is_empty()),
+        },
         IngressTlsChoice::Files => {
             let (Some(certificates), Some(key)) = (&config.cluster.tls_cert.0, &config.cluster.tls_key.0)
             else {
