@@ -7,10 +7,13 @@ mod contact;
 mod copy;
 mod cycles;
 mod daily;
+mod day;
 mod examples;
+mod full_disk;
 mod images;
 mod ingress;
 mod lifetime;
+mod limits;
 mod mistakes;
 mod node;
 mod output;
@@ -18,7 +21,9 @@ mod pause;
 #[path = "../it/program.rs"]
 mod program;
 mod protocol;
+mod remote;
 mod restart;
+mod restarts;
 #[path = "../it/screen.rs"]
 mod screen;
 mod service;

@@ -221,3 +221,31 @@ async fn a_follower_beyond_the_kernels_limit_follows_all_the_same() {
     let (text, ()) = tokio::join!(rest(&mut reader), writes_then_ends);
     assert_eq!(text, "b");
 }
+
+#[tokio::test]
+async fn a_follower_of_what_is_restarted_goes_on_after_an_end() {
+    let log = Log::new();
+    log.write(1, 0, &["one\n"]);
+    log.end();
+    let mut reader = log.open(LogQuery { follow: true, outlives_exit: true, ..LogQuery::default() });
+    assert_eq!(next(&mut reader).await.unwrap(), "one\n");
+    fs::remove_file(log.0.path().join("exit.json")).unwrap();
+    log.write(1, 5, &["two\n"]);
+    assert_eq!(next(&mut reader).await.unwrap(), "two\n");
+    log.end();
+    reader.finish();
+    assert_eq!(next(&mut reader).await, None);
+}
+
+#[tokio::test]
+async fn what_the_shim_could_not_log_is_told_once_at_the_end() {
+    let log = Log::new();
+    log.write(1, 0, &["one\n"]);
+    let record = r#"{"exit":{"code":0},"started_at":1,"finished_at":2,"lost_output_bytes":9}"#;
+    fs::write(log.0.path().join("exit.json"), record).unwrap();
+    let mut reader = log.open(LogQuery { follow: true, ..LogQuery::default() });
+    assert_eq!(next(&mut reader).await.unwrap(), "one\n");
+    let told = next(&mut reader).await.unwrap();
+    assert!(told.contains("9 bytes"), "{told}");
+    assert_eq!(next(&mut reader).await, None);
+}

@@ -111,3 +111,17 @@ fn what_could_not_be_written_is_counted_and_told() {
         ["system 5 bytes of output in 2 pieces were lost: the log could not be written\n", "stdout back"]
     );
 }
+
+#[test]
+fn what_was_never_told_is_counted_at_the_end() {
+    let log = Log::new();
+    let mut writer = log.writer(ROOMY);
+    writer.write(Stream::Stdout, b"kept");
+    assert_eq!(writer.lost_at_end(), 0);
+    // What can only be read takes no line.
+    writer.file = File::open(log.0.path().join("log/00000001.jsonl")).unwrap();
+    writer.write(Stream::Stdout, b"lost");
+    writer.write(Stream::Stderr, b"too");
+    assert_eq!(writer.lost_at_end(), 7);
+    assert_eq!(log.lines(), ["stdout kept"]);
+}
