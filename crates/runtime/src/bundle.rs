@@ -20,6 +20,7 @@ mod stop_signal;
 
 use std::{
     io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -47,6 +48,8 @@ pub struct BundleRequest<'a> {
     pub volumes: &'a VolumeStore,
     /// Directories in which the node keeps its own things: nothing of them can be mounted.
     pub reserved: &'a [PathBuf],
+    /// Whom its users are on the host, if it is to have a user namespace.
+    pub mapping: Option<Mapping<'a>>,
     /// The network namespace to join; `None` gives an own one without any interface but a `lo` that is down.
     pub netns: Option<&'a Path>,
     /// The workload's cgroup, relative to the mounts of the hierarchies, beginning with `/`.
@@ -54,6 +57,36 @@ pub struct BundleRequest<'a> {
     /// Limits of that cgroup. Devices beyond the default ones are denied whatever it says.
     pub resources: LinuxResources,
 }
+
+/// How a workload gets a user namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Mapping<'a> {
+    /// Id on the host of the workload's root, users and groups alike; the further [`Mapping::COUNT`] follow it. What a
+    /// workload has written already keeps the one that it began with.
+    pub first: u32,
+    /// The engine, which mounts its root.
+    pub engine: &'a Path,
+}
+
+impl Mapping<'_> {
+    /// How many ids a workload has.
+    pub const COUNT: u32 = 65_536;
+
+    /// The first of all ids given to workloads. From here up to 0x7ffe_0000 systemd's list of well-known ranges
+    /// (UIDS-GIDS) has nobody.
+    const BEGIN: u32 = 0x7000_0000;
+    /// How many workloads have ids of their own at a time.
+    const WORKLOADS_MAX: u32 = 4094;
+
+    /// The first id for the workload with this address: no two share ids in a subnet of up to 4,094 addresses.
+    #[must_use]
+    pub fn first_of(address: Ipv4Addr) -> u32 {
+        Self::BEGIN + address.to_bits() % Self::WORKLOADS_MAX * Self::COUNT
+    }
+}
+
+const _: () =
+    assert!(Mapping::BEGIN as u64 + Mapping::WORKLOADS_MAX as u64 * Mapping::COUNT as u64 <= 0x7ffe_0000);
 
 /// A bundle that is ready for the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +136,9 @@ pub enum BundleError {
         #[source]
         source: io::Error,
     },
+    /// The root of a workload with a user namespace can't be mounted.
+    #[error("the root can't be mounted with a user namespace: {0}")]
+    Mapped(String),
     /// `/etc/passwd` or `/etc/group` of the image can't be read.
     #[error("the image's {file} can't be read")]
     Accounts {
@@ -172,9 +208,9 @@ pub struct DiscardError {
 pub fn prepare(request: &BundleRequest<'_>) -> Result<Bundle, BundleError> {
     let argv = process::argv(request.spec, request.image).ok_or(BundleError::NoCommand)?;
     let stop_signal = request.spec.stop_signal.map_or_else(|| stop_signal::parse(request.image), Ok)?;
-    let is_new = overlay::mount(request.layers, request.directory)?;
-    let written = write_config(request, argv);
-    if let (Err(_), true) = (&written, is_new) {
+    let mounted = overlay::mount(request.layers, request.directory, request.mapping)?;
+    let written = write_config(request, argv, mounted.first);
+    if let (Err(_), true) = (&written, mounted.is_new) {
         // The error that explains is the one of the failed step; a mount that stays is found by the next discard.
         let _ = discard(request.directory);
     }
@@ -186,7 +222,7 @@ pub fn prepare(request: &BundleRequest<'_>) -> Result<Bundle, BundleError> {
 /// # Errors
 /// [`BundleError::Directory`], [`BundleError::Layer`], [`BundleError::Mount`] and the limits of layers.
 pub fn mount_rootfs(layers: &[PathBuf], directory: &Path) -> Result<PathBuf, BundleError> {
-    overlay::mount(layers, directory)?;
+    overlay::mount(layers, directory, None)?;
     Ok(overlay::mount_point(directory))
 }
 
@@ -206,14 +242,18 @@ pub fn hostname(id: WorkloadId, spec: &WorkloadSpec) -> String {
     given.map_or_else(|| id.short(), ToString::to_string)
 }
 
-fn write_config(request: &BundleRequest<'_>, argv: Vec<String>) -> Result<(), BundleError> {
+fn write_config(
+    request: &BundleRequest<'_>,
+    argv: Vec<String>,
+    first: Option<u32>,
+) -> Result<(), BundleError> {
     let root = rootfs::Root::open(&overlay::mount_point(request.directory))?;
     let user = process::user(request.spec, request.image, &root)?;
     let workdir = process::workdir(request.spec, request.image)?;
-    let mounts = mounts::mounts(request, &root)?;
+    let mounts = mounts::mounts(request, &root, first)?;
     if !mounts::hold(&mounts, &workdir, &root)? {
-        root.make_workdir(&workdir, &user)?;
+        root.make_workdir(&workdir, &user, first.unwrap_or(0))?;
     }
     let process = process::process(request, argv, &user, workdir)?;
-    config::write(request, process, mounts)
+    config::write(request, process, mounts, first)
 }

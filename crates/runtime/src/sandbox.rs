@@ -4,6 +4,7 @@
 //! ```text
 //!   <runtime directory>/shim/<id>.sock    the shim serves the wire protocol here while its workload runs
 //!   <runtime directory>/engine/           what the engine knows of its containers
+//!   <runtime directory>/machines/<id>/    a microVM's specification and sockets
 //!   <workload directory>/exit.json        left by the shim when the first process has ended
 //! ```
 //!
@@ -41,7 +42,7 @@ pub use error::{
 };
 pub use exec::{ExecEvent, ExecEvents, ExecRequest, ExecSession, Input, TerminalSize};
 pub use handle::Sandbox;
-pub use launch::{LaunchRequest, LogLimits};
+pub use launch::{Engine, LaunchRequest, LogLimits};
 pub use link::LinkError;
 
 use link::Link;
@@ -57,6 +58,7 @@ const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 pub struct Sandboxes {
     shim_binary: PathBuf,
     engine_binary: PathBuf,
+    machine_binary: PathBuf,
     runtime_directory: PathBuf,
 }
 
@@ -72,10 +74,12 @@ pub enum Adoption {
 }
 
 impl Sandboxes {
-    /// The sandboxes whose sockets are in `runtime_directory`, started with these two programs.
+    /// The sandboxes whose sockets are in `runtime_directory`, started with these two programs. The engine of microVMs
+    /// is installed beside the one of containers.
     #[must_use]
-    pub const fn new(shim_binary: PathBuf, engine_binary: PathBuf, runtime_directory: PathBuf) -> Self {
-        Self { shim_binary, engine_binary, runtime_directory }
+    pub fn new(shim_binary: PathBuf, engine_binary: PathBuf, runtime_directory: PathBuf) -> Self {
+        let machine_binary = engine_binary.with_file_name("hypercore-vmm");
+        Self { shim_binary, engine_binary, machine_binary, runtime_directory }
     }
 
     /// Starts a shim and through it the workload of the bundle in `request.directory`. Returns when its first process
@@ -137,19 +141,26 @@ impl Sandboxes {
             tracing::warn!(workload = %id, error = &error as &dyn std::error::Error, "killing a shim that does not end");
             self.kill_shim(id).await?;
         }
-        let engine = Command::new(&self.engine_binary)
+        let held = self.machine_directory(id).exists();
+        self.forget(if held { Engine::Machine } else { Engine::Container }, id).await?;
+        self.remove_sockets(id).map_err(DestroyError::RemoveSocket)
+    }
+
+    /// Has the engine kill and remove what it knows of a workload.
+    async fn forget(&self, engine: Engine, id: WorkloadId) -> Result<(), DestroyError> {
+        let command = Command::new(self.engine(engine))
             .arg("delete")
             .arg("--root")
-            .arg(self.engine_root())
+            .arg(self.engine_root(engine))
             .args(["--id", &id.to_string()])
             .stdin(std::process::Stdio::null())
             .output();
-        let output = engine.await.map_err(DestroyError::SpawnEngine)?;
-        if !output.status.success() {
-            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(DestroyError::Engine { status: output.status, message });
+        let output = command.await.map_err(DestroyError::SpawnEngine)?;
+        if output.status.success() {
+            return Ok(());
         }
-        self.remove_sockets(id).map_err(DestroyError::RemoveSocket)
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(DestroyError::Engine { status: output.status, message })
     }
 
     /// Removes the shim's socket, and those for terminals that a killed shim was waiting for.
@@ -202,6 +213,21 @@ impl Sandboxes {
         }
     }
 
+    /// An engine's program.
+    #[must_use]
+    pub fn engine(&self, engine: Engine) -> &Path {
+        match engine {
+            Engine::Container => &self.engine_binary,
+            Engine::Machine => &self.machine_binary,
+        }
+    }
+
+    /// Where the machine of a workload is specified; in memory alone, when the runtime directory is.
+    #[must_use]
+    pub fn machine_directory(&self, id: WorkloadId) -> PathBuf {
+        self.engine_root(Engine::Machine).join(id.to_string())
+    }
+
     fn shim_directory(&self) -> PathBuf {
         self.runtime_directory.join("shim")
     }
@@ -210,7 +236,10 @@ impl Sandboxes {
         self.shim_directory().join(format!("{id}.sock"))
     }
 
-    fn engine_root(&self) -> PathBuf {
-        self.runtime_directory.join("engine")
+    fn engine_root(&self, engine: Engine) -> PathBuf {
+        self.runtime_directory.join(match engine {
+            Engine::Container => "engine",
+            Engine::Machine => "machines",
+        })
     }
 }

@@ -112,6 +112,7 @@ pub(super) fn bundle(error: &BundleError) -> Failure {
         }
         BundleError::Mounted(fault) => mount(fault),
         BundleError::Capability(_) => ("capability_unavailable", "drop it from --cap-add, or give it to the node"),
+        BundleError::Mapped(_) => ("user_namespace_failed", "run it without --userns, or see `hypercore doctor`"),
         BundleError::NotOwnDirectory(_) => ("image_malformed", "ask who built the image"),
         BundleError::StopSignal(_) => ("image_malformed", "ask who built the image"),
         BundleError::NoLayers | BundleError::TooManyLayers(_) => {

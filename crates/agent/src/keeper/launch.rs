@@ -4,12 +4,12 @@
 use std::{fs, sync::Arc};
 
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_model::{Isolation, lifecycle::LifecycleEvent};
+use hypercore_model::{ImageReference, Isolation, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
-    bundle::{self, Bundle, BundleRequest},
+    bundle::{self, Bundle, BundleRequest, Mapping},
     image::{Image, ImageLease, PullProgress},
-    network::{Attaching, AttachmentRequest, write_hosts_files},
-    sandbox::{LaunchRequest, LogLimits, Sandbox},
+    network::{Attaching, Attachment, AttachmentRequest, write_hosts_files},
+    sandbox::{Engine, LaunchRequest, LogLimits, Sandbox},
 };
 use tokio::sync::watch;
 
@@ -69,9 +69,14 @@ impl Keeper {
     #[tracing::instrument(name = "image", skip_all, fields(workload = %self.id))]
     async fn image(&self, record: &WorkloadRecord) -> Result<ImageLease, Failure> {
         let (reference, images) = (&record.spec.image, &self.node.images);
+        let mut earlier = self.earlier_image(reference).await;
         let mut is_pulling = false;
         loop {
-            if let Some(image) = images.store.lease(reference).await {
+            let present = match earlier.take() {
+                Some(image) => Some(image),
+                None => images.store.lease(reference).await,
+            };
+            if let Some(image) = present {
                 let admitted = images.store.admit(&image, &images.settings).await;
                 return admitted.map(|()| image).map_err(|error| blame::pull(&error));
             }
@@ -88,6 +93,13 @@ impl Keeper {
         }
     }
 
+    /// What the run before was made of: the files it wrote lie over that, whatever its name means by now.
+    async fn earlier_image(&self, reference: &ImageReference) -> Option<ImageLease> {
+        let observed = self.observed();
+        let digest = observed.image_digest.filter(|_| observed.restarts > 0)?;
+        self.node.images.store.lease_manifest(reference, digest).await
+    }
+
     async fn launch(&self, record: &WorkloadRecord, image: ImageLease) -> Result<(), Failure> {
         if record.spec.isolation == Isolation::MicroVm {
             return Err(blame::no_microvm());
@@ -100,8 +112,8 @@ impl Keeper {
         let image_digest = image.digest;
         // The kernel takes its time for links and mounts, and both can be waited for at once.
         let attaching = self.attach(record).await?;
-        let netns = attaching.attachment().netns.clone();
-        let (attached, bundle) = tokio::join!(attaching.finish(), self.bundle(record, &image, netns));
+        let attachment = attaching.attachment().clone();
+        let (attached, bundle) = tokio::join!(attaching.finish(), self.bundle(record, &image, attachment));
         let (attachment, bundle) = (attached.map_err(|error| blame::attach(&error))?, bundle?);
         let surroundings = Surroundings { attachment, image_digest, stop_signal: bundle.stop_signal };
         outcome::write_surroundings(&self.paths, &surroundings)
@@ -148,7 +160,7 @@ impl Keeper {
         &self,
         record: &WorkloadRecord,
         image: &Image,
-        netns: PathBuf,
+        attachment: Attachment,
     ) -> Result<Bundle, Failure> {
         let node = Arc::clone(&self.node);
         let (id, spec, image) = (self.id, record.spec.clone(), image.clone());
@@ -156,6 +168,8 @@ impl Keeper {
         let prepared = tokio::task::spawn_blocking(move || {
             let cgroup_path = node.cgroups.path_of(id);
             let resources = node.cgroups.resources(&spec);
+            let first = Mapping::first_of(attachment.address);
+            let mapping = Mapping { first, engine: node.sandboxes.engine(Engine::Container) };
             bundle::prepare(&BundleRequest {
                 id,
                 spec: &spec,
@@ -164,7 +178,8 @@ impl Keeper {
                 directory: &directory,
                 volumes: &node.volumes,
                 reserved: &[node.directory.data().to_owned(), node.runtime_directory.clone()],
-                netns: Some(&netns),
+                mapping: spec.user_namespace.then_some(mapping),
+                netns: Some(&attachment.netns),
                 cgroup_path: &cgroup_path,
                 resources,
             })
@@ -178,6 +193,7 @@ impl Keeper {
             id: self.id,
             attempt: record.attempt,
             directory: bundle.directory.clone(),
+            engine: Engine::Container,
             tty: record.spec.tty,
             stdin_open: record.spec.stdin_open,
             oom_events: Some(self.node.cgroups.oom_events(self.id)),

@@ -12,7 +12,11 @@ use hypercore_runtime::volume::{Volume, VolumeError};
 use tonic::{Code, Request, Response, Status};
 
 use super::{Handlers, problem::Problem};
-use crate::{clock, node::Node};
+use crate::{
+    clock,
+    events::{Action, Event},
+    node::Node,
+};
 
 /// Characters of a workload id that make a drawn name.
 const DRAWN_LEN: usize = 12;
@@ -27,6 +31,7 @@ impl VolumeService for Handlers {
         let name = if call.name.is_empty() { drawn()? } else { parse(&call.name)? };
         let labels = labels(call.labels)?;
         let made = self.on_volumes(move |node| node.volumes.create(&name, labels)).await?;
+        self.node.events.publish(Event::volume(Action::Created, made.name.as_str()));
         Ok(Response::new(v1::VolumeCreateResponse { volume: Some(self.shown(&made, 0)) }))
     }
 
@@ -60,6 +65,7 @@ impl VolumeService for Handlers {
         let name = parse(&call.into_inner().name)?;
         let removed = name.to_string();
         self.on_volumes(move |node| node.volumes.remove(&name, || users(node, &name))).await?;
+        self.node.events.publish(Event::volume(Action::Removed, &removed));
         Ok(Response::new(v1::VolumeRemoveResponse { name: removed }))
     }
 }

@@ -9,10 +9,11 @@ use std::{
 };
 
 use oci_spec::runtime::{
-    Linux, LinuxDeviceCgroup, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Process, Root, Spec,
+    Linux, LinuxDeviceCgroup, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxResources,
+    Mount, Process, Root, Spec,
 };
 
-use super::{BundleError, BundleRequest, hostname};
+use super::{BundleError, BundleRequest, Mapping, hostname};
 
 /// Tells the engine to stay as the container's first process, beside the program.
 const INIT_ANNOTATION: &str = "hypercore.init";
@@ -45,10 +46,14 @@ pub(super) fn write(
     request: &BundleRequest<'_>,
     process: Process,
     mounts: Vec<Mount>,
+    first: Option<u32>,
 ) -> Result<(), BundleError> {
     let path = request.directory.join("config.json");
     let temporary = request.directory.join("config.json.new");
-    let spec = spec(request, process, mounts);
+    let mut spec = spec(request, process, mounts);
+    if let (Some(first), Some(linux)) = (first, spec.linux_mut()) {
+        map_users(linux, first);
+    }
     let written = encode(&spec, &temporary).and_then(|()| fs::rename(&temporary, &path));
     written.map_err(|source| BundleError::Write { path, source })
 }
@@ -109,6 +114,19 @@ fn namespaces(netns: Option<&Path>) -> Vec<LinuxNamespace> {
         .collect()
 }
 
+/// A user namespace whose root is `first` on the host.
+fn map_users(linux: &mut Linux, first: u32) {
+    let mut namespace = LinuxNamespace::default();
+    namespace.set_typ(LinuxNamespaceType::User);
+    let namespaces = linux.namespaces().clone().unwrap_or_default();
+    let mapping = LinuxIdMappingBuilder::default().container_id(0_u32).host_id(first).size(Mapping::COUNT);
+    let mapping = mapping.build().expect("every field is given");
+    linux
+        .set_namespaces(Some([namespaces, vec![namespace]].concat()))
+        .set_uid_mappings(Some(vec![mapping]))
+        .set_gid_mappings(Some(vec![mapping]));
+}
+
 /// The limits, and before them the rule that denies all devices: engines allow their default ones after it.
 fn resources(given: &LinuxResources) -> LinuxResources {
     let mut deny_all = LinuxDeviceCgroup::default();
@@ -136,6 +154,7 @@ mod tests {
             directory: Path::new("/nowhere"),
             volumes: &VolumeStore::open(volumes.path()).unwrap(),
             reserved: &[],
+            mapping: None,
             netns,
             cgroup_path: "/hypercore-a/x",
             resources: serde_json::from_str(r#"{"pids":{"limit":7}}"#).unwrap(),

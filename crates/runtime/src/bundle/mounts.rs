@@ -15,7 +15,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::Mount;
 
 use super::{
-    BundleError, BundleRequest,
+    BundleError, BundleRequest, Mapping,
     rootfs::{Kind, Root},
 };
 use crate::volume::{Ownership, VolumeError};
@@ -100,7 +100,12 @@ fn of_link(target: &str, place: &Path) -> String {
 }
 
 /// Everything to mount, in order: what comes later may lie in what came before.
-pub(super) fn mounts(request: &BundleRequest<'_>, root: &Root) -> Result<Vec<Mount>, BundleError> {
+/// `first` is the id of the workload's root on the host, if it has a user namespace.
+pub(super) fn mounts(
+    request: &BundleRequest<'_>,
+    root: &Root,
+    first: Option<u32>,
+) -> Result<Vec<Mount>, BundleError> {
     for place in KERNELS {
         // An image could lead the kernel's file systems elsewhere, and what is made in them with them.
         root.check_own_directory(place)?;
@@ -115,7 +120,7 @@ pub(super) fn mounts(request: &BundleRequest<'_>, root: &Root) -> Result<Vec<Mou
         mounts.push(mount(Path::new("/sys/fs/cgroup"), "cgroup", Path::new("cgroup"), &options));
     }
     mounts.extend(hosts_files(request, root)?);
-    mounts.extend(wanted(request, root)?);
+    mounts.extend(wanted(request, root, first)?);
     Ok(mounts)
 }
 
@@ -154,13 +159,18 @@ fn hosts_files(request: &BundleRequest<'_>, root: &Root) -> Result<Vec<Mount>, M
 }
 
 /// What the spec asks for; directories before what lies in them.
-fn wanted(request: &BundleRequest<'_>, root: &Root) -> Result<Vec<Mount>, MountFault> {
+fn wanted(request: &BundleRequest<'_>, root: &Root, first: Option<u32>) -> Result<Vec<Mount>, MountFault> {
     let mut wanted: Vec<&Wanted> = request.spec.mounts.iter().collect();
     wanted.sort_by_key(|mount| Path::new(&mount.target).components().count());
-    wanted.into_iter().map(|mount| one(mount, request, root)).collect()
+    wanted.into_iter().map(|mount| one(mount, request, root, first)).collect()
 }
 
-fn one(wanted: &Wanted, request: &BundleRequest<'_>, root: &Root) -> Result<Mount, MountFault> {
+fn one(
+    wanted: &Wanted,
+    request: &BundleRequest<'_>,
+    root: &Root,
+    first: Option<u32>,
+) -> Result<Mount, MountFault> {
     match &wanted.source {
         MountSource::Bind(path) => {
             let (source, kind) = host_path(path, &wanted.target, request.reserved)?;
@@ -170,7 +180,7 @@ fn one(wanted: &Wanted, request: &BundleRequest<'_>, root: &Root) -> Result<Moun
             let place = place(&wanted.target, Kind::Directory, root)?;
             // A volume that can't be written to is not there to be filled.
             let content = (!wanted.read_only).then(|| root.directory_at(&place)).flatten();
-            let taken = request.volumes.take(name, content.as_deref(), ownership(request));
+            let taken = request.volumes.take(name, content.as_deref(), ownership(first));
             let data = taken.map_err(|source| MountFault::Volume { name: name.clone(), source })?;
             Ok(bind(&data, &place, wanted.read_only))
         }
@@ -225,8 +235,8 @@ fn place(target: &str, kind: Kind, root: &Root) -> Result<PathBuf, MountFault> {
 }
 
 /// Whom files of the mounted image belong to.
-const fn ownership(_: &BundleRequest<'_>) -> Ownership {
-    Ownership::AsInImage
+fn ownership(first: Option<u32>) -> Ownership {
+    first.map_or(Ownership::AsInImage, |first| Ownership::Shifted { first, count: Mapping::COUNT })
 }
 
 /// A directory or file of the host, with all that is mounted below it. Neither devices nor set-uid programs count.

@@ -10,12 +10,13 @@
 use std::{
     fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io,
+    io::{self, Write as _},
     os::{
         fd::AsRawFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     },
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use nix::{
@@ -23,8 +24,9 @@ use nix::{
     mount::{MntFlags, MsFlags, mount as sys_mount, umount2},
     sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs},
 };
+use serde_json::json;
 
-use super::{BundleError, DiscardError};
+use super::{BundleError, DiscardError, Mapping};
 
 /// Longest option text that mount(2) takes: one page, with the NUL at its end.
 const OPTIONS_LEN_MAX: usize = 4095;
@@ -34,20 +36,40 @@ pub(super) fn mount_point(directory: &Path) -> PathBuf {
     directory.join("rootfs")
 }
 
-/// Mounts `layers` (bottom first) below `directory/upper` at `directory/rootfs`. False if it was mounted already.
-pub(super) fn mount(layers: &[PathBuf], directory: &Path) -> Result<bool, BundleError> {
+/// A mounted rootfs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mounted {
+    /// It was not there before.
+    pub(super) is_new: bool,
+    /// Who the workload's root is on the host, if it has a user namespace.
+    pub(super) first: Option<u32>,
+}
+
+/// Mounts `layers` (bottom first) below `directory/upper` at `directory/rootfs`, if it isn't mounted already.
+pub(super) fn mount(
+    layers: &[PathBuf],
+    directory: &Path,
+    mapping: Option<Mapping<'_>>,
+) -> Result<Mounted, BundleError> {
     let rootfs = mount_point(directory);
+    let upper = directory.join("upper");
+    // What the workload has written belongs to the ids it had then.
+    let first = mapping.map(|mapping| fs::metadata(&upper).map_or(mapping.first, |upper| upper.uid()));
     if is_mounted(directory, &rootfs) {
-        return Ok(false);
+        return Ok(Mounted { is_new: false, first });
     }
     if layers.is_empty() {
         return Err(BundleError::NoLayers);
     }
-    let upper = directory.join("upper");
     let work = directory.join("work");
     // The mode of upper is what the workload sees as the mode of `/`.
     for (path, mode) in [(&rootfs, 0o700), (&upper, 0o755), (&work, 0o700)] {
         make_directory(path, mode).map_err(|source| BundleError::Directory { path: path.clone(), source })?;
+    }
+    if let (Some(mapping), Some(first)) = (mapping, first) {
+        chown(&upper, Some(first), Some(first))
+            .map_err(|source| BundleError::Directory { path: upper.clone(), source })?;
+        return mapped(layers, directory, mapping.engine, first);
     }
     let lowers = layers.iter().rev().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let (upper, work) = (open(&upper)?, open(&work)?);
@@ -59,7 +81,26 @@ pub(super) fn mount(layers: &[PathBuf], directory: &Path) -> Result<bool, Bundle
     let flags = MsFlags::MS_NODEV;
     sys_mount(Some("overlay"), &rootfs, Some("overlay"), flags, Some(options.as_str()))
         .map_err(|errno| BundleError::Mount { path: rootfs, source: errno.into() })?;
-    Ok(true)
+    Ok(Mounted { is_new: true, first: None })
+}
+
+/// Has the engine mount it, with layers that are shown with the ids from `first` on.
+fn mapped(layers: &[PathBuf], directory: &Path, engine: &Path, first: u32) -> Result<Mounted, BundleError> {
+    let request =
+        json!({ "layers": layers, "directory": directory, "first": first, "count": Mapping::COUNT });
+    let mut command = Command::new(engine);
+    command.env_clear().arg("overlay").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let run = command.spawn().and_then(|mut engine| {
+        if let Some(mut stdin) = engine.stdin.take() {
+            stdin.write_all(request.to_string().as_bytes())?;
+        }
+        engine.wait_with_output()
+    });
+    let output = run.map_err(|error| BundleError::Mapped(format!("{}: {error}", engine.display())))?;
+    if output.status.success() {
+        return Ok(Mounted { is_new: true, first: Some(first) });
+    }
+    Err(BundleError::Mapped(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
 }
 
 /// Unmounts `directory/rootfs`, however often it was mounted.

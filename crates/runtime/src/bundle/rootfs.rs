@@ -83,13 +83,14 @@ impl Root {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Makes the working directory if it is missing, owned by `user` then (as docker does); parents are root's.
-    pub(super) fn make_workdir(&self, path: &Path, user: &User) -> Result<(), BundleError> {
-        self.make_directories(path, user)
+    /// Makes the working directory if it is missing, owned by `user` then (as docker does); parents are root's. `first`
+    /// is who the workload's root is here.
+    pub(super) fn make_workdir(&self, path: &Path, user: &User, first: u32) -> Result<(), BundleError> {
+        self.make_directories(path, user, first)
             .map_err(|errno| BundleError::Workdir { path: path.display().to_string(), source: errno.into() })
     }
 
-    fn make_directories(&self, path: &Path, user: &User) -> nix::Result<()> {
+    fn make_directories(&self, path: &Path, user: &User, first: u32) -> nix::Result<()> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         match self.open_inside(&self.0, path, flags) {
             Err(Errno::ENOENT) => {}
@@ -105,10 +106,11 @@ impl Root {
                     let directory = self.open_inside(&self.0, &parent, flags)?;
                     // A dangling link fails here with EEXIST, and is reported: nothing is made behind it.
                     mkdirat(&directory, name.as_os_str(), Mode::from_bits_truncate(0o755))?;
-                    if index + 1 == names.len() {
-                        let made = self.open_inside(&self.0, &child, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-                        fchown(&made, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?;
-                    }
+                    let is_last = index + 1 == names.len();
+                    let (uid, gid) = if is_last { (user.uid, user.gid) } else { (0, 0) };
+                    let made = self.open_inside(&self.0, &child, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+                    let (uid, gid) = (first.saturating_add(uid), first.saturating_add(gid));
+                    fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
                 }
                 Err(errno) => return Err(errno),
             }

@@ -78,6 +78,7 @@ impl Place {
             directory: &self.bundle(),
             volumes: &volumes,
             reserved: &[self.directory.path().join("node")],
+            mapping: None,
             netns: None,
             cgroup_path: "/hypercore-test/x",
             resources: LinuxResources::default(),

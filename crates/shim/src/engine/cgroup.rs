@@ -177,8 +177,9 @@ fn mounts() -> io::Result<Vec<PathBuf>> {
     let mut mounts = Vec::new();
     for entry in fs::read_dir(MOUNTS)? {
         let entry = entry?;
-        // Joint controllers have symbolic links (cpu -> cpu,cpuacct): not followed, so that each is met once.
-        if entry.file_type()?.is_dir() {
+        // Joint controllers have symbolic links (cpu -> cpu,cpuacct): not followed, so that each is met once. In a
+        // container systemd leaves directories of hierarchies that it could not mount.
+        if entry.file_type()?.is_dir() && entry.path().join("cgroup.procs").exists() {
             mounts.push(entry.path());
         }
     }

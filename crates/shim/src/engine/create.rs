@@ -11,6 +11,7 @@ use super::{
     cgroup::Cgroup,
     delete, engine_failure, inside,
     launcher::Launcher,
+    mapped::Mapped,
     own_program,
     stage::{self, Brought, Stage},
 };
@@ -63,7 +64,7 @@ impl<'a> Plan<'a> {
         bundle: &Path,
         console_socket: Option<PathBuf>,
     ) -> Result<Self, Failure> {
-        let spec = Spec::load(bundle.join("config.json"))
+        let mut spec = Spec::load(bundle.join("config.json"))
             .map_err(|error| engine_failure("config.json can't be read", &error))?;
         let linux = spec.linux().clone().unwrap_or_default();
         let cgroup = Cgroup::at(&linux.cgroups_path().clone().unwrap_or_default())
@@ -72,12 +73,14 @@ impl<'a> Plan<'a> {
         let annotations = spec.annotations().as_ref();
         let stays = annotations.and_then(|notes| notes.get(INIT_ANNOTATION)).is_some_and(|is| is == "true");
         let may_be_traced = spec.process().as_ref().is_some_and(own_program::may_be_traced);
+        let mapped = Mapped::adapt(&mut spec);
         let (spec, mut brought) = stage::adapt(spec, bundle);
+        brought.extend(mapped.iter().flat_map(|_| Mapped::brought()));
         let config = serde_json::to_vec(&spec)
             .map_err(|error| engine_failure("config.json can't be changed", &error))?;
         brought.push(Brought::as_it_is(&container.root));
         brought.extend(console_socket.as_deref().map(Brought::as_it_is));
-        let stage = Stage { config, brought };
+        let stage = Stage { config, brought, mapped };
         Ok(Self { container, cgroup, resources, stage, console_socket, stays, may_be_traced })
     }
 

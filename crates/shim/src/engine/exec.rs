@@ -30,6 +30,7 @@ use super::{
     launcher::Launcher,
     own_program,
     stage::{self, Brought, Stage},
+    user_namespace,
 };
 use crate::{
     process::ProcessRequest,
@@ -70,6 +71,11 @@ fn join(
         own_program::protect(report_fd)
             .map_err(|error| engine_failure("the engine's program can't be protected", &error))?;
     }
+    // `libcontainer` joins every namespace but this one: the process would be the host's root.
+    if user_namespace::mapping_of(&spec).is_some() {
+        let message = "no further process can be started in a workload with a user namespace".to_owned();
+        return Err(Failure { code: FailureCode::Engine, message });
+    }
     let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let cgroup = Cgroup::at(&cgroups_path.unwrap_or_default())
         .map_err(|error| engine_failure("the cgroup can't be used", &error))?;
@@ -86,7 +92,7 @@ fn join(
     // These have to be there, although the process will see the container's mounts.
     brought.extend(stage::root_and_namespaces(&spec));
     brought.extend(console_socket.as_deref().map(Brought::as_it_is));
-    let stage = Stage { config, brought };
+    let stage = Stage { config, brought, mapped: None };
     let (pid, verdict) = inside::run(&cgroup, &stage, false, |launcher| {
         build(container, &workspace, &file, console_socket, launcher)
     })?;

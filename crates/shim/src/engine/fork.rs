@@ -42,6 +42,11 @@ struct CloneArguments {
 /// # Errors
 /// There is no child, or it didn't end by itself.
 pub(super) fn run(cgroup: Option<&File>, work: impl FnOnce() -> bool) -> io::Result<bool> {
+    wait(spawn(cgroup, work)?)
+}
+
+/// As [`run`], without waiting: the child's id, which is for [`wait`].
+pub(super) fn spawn(cgroup: Option<&File>, work: impl FnOnce() -> bool) -> io::Result<Pid> {
     let mut arguments = CloneArguments { exit_signal: libc::SIGCHLD as u64, ..CloneArguments::default() };
     if let Some(cgroup) = cgroup {
         arguments.flags = CLONE_INTO_CGROUP;
@@ -54,11 +59,16 @@ pub(super) fn run(cgroup: Option<&File>, work: impl FnOnce() -> bool) -> io::Res
     match i32::try_from(pid) {
         // A panic must not unwind into what is the parent's business.
         Ok(0) => exit(if catch_unwind(AssertUnwindSafe(work)).unwrap_or(false) { 0 } else { 1 }),
-        Ok(pid) if pid > 0 => match waitpid(Pid::from_raw(pid), None)? {
-            WaitStatus::Exited(_, code) => Ok(code == 0),
-            status => Err(io::Error::other(format!("the helper's child was ended: {status:?}"))),
-        },
+        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits until `child` has ended. True if its work said so.
+pub(super) fn wait(child: Pid) -> io::Result<bool> {
+    match waitpid(child, None)? {
+        WaitStatus::Exited(_, code) => Ok(code == 0),
+        status => Err(io::Error::other(format!("the helper's child was ended: {status:?}"))),
     }
 }
 

@@ -30,7 +30,7 @@ use nix::{
     unistd::{fchdir, pivot_root},
 };
 
-use super::{cgroup::MOUNTS, tree::Tree};
+use super::{cgroup::MOUNTS, mapped::Mapped, tree::Tree};
 
 /// The bundle on the stage.
 pub(super) const BUNDLE: &str = "/bundle";
@@ -56,6 +56,9 @@ pub(super) enum StageError {
         #[source]
         source: io::Error,
     },
+    /// What a user namespace needs besides can't be had.
+    #[error("the container's user namespace can't be served")]
+    Mapped(#[source] io::Error),
     /// The spec can't be written.
     #[error("the runtime spec can't be written")]
     Write(#[source] io::Error),
@@ -68,6 +71,8 @@ pub(super) struct Stage {
     pub(super) config: Vec<u8>,
     /// What of the host goes along, with all that is mounted below it.
     pub(super) brought: Vec<Brought>,
+    /// What a user namespace asks for besides.
+    pub(super) mapped: Option<Mapped>,
 }
 
 /// Something of the host on the stage.
@@ -90,9 +95,10 @@ impl Stage {
     /// Moves this process, which must have a single thread, onto the stage.
     pub(super) fn enter(&self) -> Result<(), StageError> {
         let sources = self.sources()?;
+        let (ids, network) = self.open_mapped().map_err(StageError::Mapped)?;
         leave_for_own_namespace().map_err(StageError::Namespace)?;
         // Before anything is mounted here, which would come along otherwise.
-        let trees = sources.into_iter().map(|(at, from)| match Tree::copy(relative(&from)) {
+        let trees = sources.into_iter().map(|(at, from)| match take(&at, &from, ids.as_ref()) {
             Ok(tree) => Ok((at, tree)),
             Err(source) => Err(StageError::Bring { path: from, source }),
         });
@@ -110,7 +116,16 @@ impl Stage {
         if self.brought.iter().any(|brought| brought.at.starts_with(BINDS) && brought.at.is_dir()) {
             drop_cgroups().map_err(StageError::Root)?;
         }
-        Ok(())
+        match &self.mapped {
+            Some(mapped) => mapped.join(network).map_err(StageError::Mapped),
+            None => Ok(()),
+        }
+    }
+
+    /// The user namespace for ids, and the network namespace to join, where they are asked for.
+    fn open_mapped(&self) -> io::Result<(Option<File>, Option<File>)> {
+        let Some(mapped) = &self.mapped else { return Ok((None, None)) };
+        Ok((Some(mapped.ids()?), mapped.network()?))
     }
 
     /// What is brought, in the order of paths, each with where it really lies: links must be followed before the root
@@ -179,6 +194,15 @@ fn leave_for_own_namespace() -> nix::Result<()> {
     setns(own, CloneFlags::CLONE_NEWNS)?;
     fchdir(before)?;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+}
+
+/// A copy of the mounts at `from`, shown with the ids of `ids` if the container gets it bound.
+fn take(at: &Path, from: &Path, ids: Option<&File>) -> io::Result<Tree> {
+    let tree = Tree::copy(relative(from))?;
+    if let Some(ids) = ids.filter(|_| at.starts_with(BINDS)) {
+        tree.map_ids(ids)?;
+    }
+    Ok(tree)
 }
 
 /// Attaches `tree` at `path` below `root`.

@@ -13,5 +13,6 @@ mod mounts;
 mod rights;
 mod start;
 mod terminal;
+mod user_namespace;
 
 use self::machine::Machine;

@@ -30,6 +30,7 @@ fn env_of(spec: &WorkloadSpec, image: &ImageConfiguration) -> Vec<String> {
         directory: Path::new("/nowhere"),
         volumes: &VolumeStore::open(volumes.path()).unwrap(),
         reserved: &[],
+        mapping: None,
         netns: None,
         cgroup_path: "/x",
         resources: oci_spec::runtime::LinuxResources::default(),

@@ -12,7 +12,7 @@ use std::{
 
 use hypercore_model::{WorkloadId, WorkloadSpec};
 use hypercore_runtime::{
-    bundle::{self, Bundle, BundleError, BundleRequest},
+    bundle::{self, Bundle, BundleError, BundleRequest, Mapping},
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
     volume::VolumeStore,
 };
@@ -26,6 +26,9 @@ use nix::{
 };
 use oci_spec::image::{Config, ConfigBuilder, ImageConfiguration, ImageConfigurationBuilder, RootFsBuilder};
 
+/// Who the root of containers with a user namespace is.
+pub(crate) const FIRST_ID: u32 = 0x7000_0000;
+
 const ENGINE: &str = env!("CARGO_BIN_EXE_hypercore-engine");
 
 /// One container and all that belongs to it.
@@ -38,6 +41,10 @@ pub(crate) struct Machine {
     pub(crate) layers: Vec<PathBuf>,
     pub(crate) id: WorkloadId,
     pub(crate) cgroups: Cgroups,
+    /// Who root is on the host, if it has a user namespace.
+    pub(crate) first_id: u32,
+    /// A network namespace to join instead of an own one.
+    pub(crate) netns: Option<PathBuf>,
     directory: tempfile::TempDir,
 }
 
@@ -78,6 +85,8 @@ impl Machine {
             layers: vec![layer],
             id: WorkloadId::from_entropy(random),
             cgroups: Cgroups::new(CgroupLayout::detect().unwrap(), parent),
+            first_id: FIRST_ID,
+            netns: None,
             directory,
         }
     }
@@ -124,7 +133,11 @@ impl Machine {
             directory: &self.bundle(),
             volumes: &volumes,
             reserved: &[self.root()],
-            netns: None,
+            mapping: self
+                .spec
+                .user_namespace
+                .then_some(Mapping { first: self.first_id, engine: Path::new(ENGINE) }),
+            netns: self.netns.as_deref(),
             cgroup_path: &self.cgroups.path_of(self.id),
             resources: self.cgroups.resources(&self.spec),
         })
