@@ -161,8 +161,8 @@ impl Board {
     }
 
     /// The images that the workloads known here were made of.
-    pub(crate) fn image_digests(&self) -> Vec<Digest> {
-        self.lock().values().filter_map(|sender| sender.borrow().image_digest).collect()
+    pub(crate) fn image_digests(&self) -> Vec<(WorkloadId, Digest)> {
+        self.lock().iter().filter_map(|(id, sender)| Some((*id, sender.borrow().image_digest?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkloadId, watch::Sender<Observed>>> {

@@ -2,7 +2,7 @@
 //! its workloads need. It refuses to touch the store's files.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -97,18 +97,22 @@ pub(crate) fn in_use(node: &Arc<Node>) -> impl Fn() -> InUse + Send + Sync + 'st
     let node = Arc::clone(node);
     move || {
         let read = |state: &hypercore_cluster::state::State| {
-            state.workloads().map(|record| record.spec.image.clone()).collect::<BTreeSet<_>>()
+            state.workloads().map(|record| (record.id, record.spec.image.clone())).collect::<BTreeMap<_, _>>()
         };
-        let names = node.ledger.read(read);
-        let named = names.iter().filter_map(|name| node.images.store.get(name)).map(|image| image.digest);
-        let mut manifests: BTreeSet<_> = named.collect();
+        let wanted = node.ledger.read(read);
+        let named = wanted.values().filter_map(|name| node.images.store.get(name)).map(|image| image.digest);
+        let mut in_use = InUse { manifests: named.collect(), ..InUse::default() };
         // A name may have moved on since a workload started: what runs holds what it was made of. Its keeper knows, and
         // after a restart of the agent its record knows before any keeper does.
-        manifests.extend(node.board.image_digests());
         let ids = node.directory.workload_ids().unwrap_or_default();
-        let records =
-            ids.into_iter().filter_map(|id| keeper::read_surroundings(&node.directory.workload(id)));
-        manifests.extend(records.map(|given| given.image_digest));
-        InUse { names, manifests }
+        let recorded = ids.into_iter().filter_map(|id| {
+            keeper::read_surroundings(&node.directory.workload(id)).map(|given| (id, given.image_digest))
+        });
+        for (id, digest) in recorded.chain(node.board.image_digests()) {
+            let held = if wanted.contains_key(&id) { &mut in_use.manifests } else { &mut in_use.leaving };
+            held.insert(digest);
+        }
+        in_use.names = wanted.into_values().collect();
+        in_use
     }
 }

@@ -23,6 +23,8 @@ pub struct InUse {
     pub names: BTreeSet<ImageReference>,
     /// Manifests that workloads were made of: their names may mean something else by now.
     pub manifests: BTreeSet<Digest>,
+    /// Manifests of workloads that are being taken down: their names may go, their content may not yet.
+    pub leaving: BTreeSet<Digest>,
 }
 
 /// How much a prune takes.
@@ -69,6 +71,14 @@ impl ImageStore {
         let (inner, reference) = (Arc::clone(&self.inner), reference.clone());
         let leased = blocking(move || Ok::<_, RemoveError>(inner.lease(&reference)));
         // Nothing is leased any more when the node shuts down.
+        leased.await.ok().flatten()
+    }
+
+    /// The image with that manifest, for as long as the lease is held, whatever `reference` means by now: what a workload
+    /// was made of, which its own files lie over. `None` when it is gone.
+    pub async fn lease_manifest(&self, reference: &ImageReference, digest: Digest) -> Option<ImageLease> {
+        let (inner, reference) = (Arc::clone(&self.inner), reference.clone());
+        let leased = blocking(move || Ok::<_, RemoveError>(inner.lease_manifest(&reference, digest)));
         leased.await.ok().flatten()
     }
 
@@ -143,6 +153,24 @@ impl Inner {
         Some(ImageLease { image, leases: self.leases.clone() })
     }
 
+    fn lease_manifest(&self, reference: &ImageReference, digest: Digest) -> Option<ImageLease> {
+        if let Some(lease) = self.lease(reference).filter(|lease| lease.image.digest == digest) {
+            return Some(lease);
+        }
+        // Leased before it is looked at, so that nobody takes it in between.
+        *self.leases.lock().entry(digest).or_default() += 1;
+        let lease = |image| ImageLease { image, leases: self.leases.clone() };
+        match self.references.unnamed(reference, digest) {
+            Ok(image) => Some(lease(image)),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(image = %reference, %digest, error, "what a workload was made of is gone");
+                self.leases.give_back(digest);
+                None
+            }
+        }
+    }
+
     /// Forgets one name if that is allowed.
     fn forget(
         &self,
@@ -196,7 +224,8 @@ impl Inner {
         collect(&self.layout, &self.pins, || {
             // Whoever gets a lease later finds a name, and what has a name stays.
             let leases = self.leases.lock();
-            let InUse { names: _, mut manifests } = in_use();
+            let InUse { names: _, mut manifests, leaving } = in_use();
+            manifests.extend(leaving);
             manifests.extend(leases.keys().copied());
             manifests.extend(self.references.manifests());
             manifests
@@ -231,6 +260,16 @@ impl Leases {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn give_back(&self, digest: Digest) {
+        let mut leases = self.lock();
+        if let Some(count) = leases.get_mut(&digest) {
+            *count -= 1;
+            if *count == 0 {
+                leases.remove(&digest);
+            }
+        }
+    }
 }
 
 impl Deref for ImageLease {
@@ -243,13 +282,7 @@ impl Deref for ImageLease {
 
 impl Drop for ImageLease {
     fn drop(&mut self) {
-        let mut leases = self.leases.lock();
-        if let Some(count) = leases.get_mut(&self.image.digest) {
-            *count -= 1;
-            if *count == 0 {
-                leases.remove(&self.image.digest);
-            }
-        }
+        self.leases.give_back(self.image.digest);
     }
 }
 

@@ -35,6 +35,13 @@ async fn a_prune_takes_what_has_no_name_and_all_of_it_what_nothing_uses() {
     assert!(pruned.removed.is_empty() && pruned.freed_bytes > 0, "{pruned:?}");
     assert!(!old.layers[1].exists() && idle.layers[1].exists());
 
+    // What is being taken down loses its name and keeps its content.
+    let other = import(&store, &small("leaving"), "leaving").await;
+    let digest = other.digest;
+    let leaving = move || InUse { leaving: BTreeSet::from([digest]), ..InUse::default() };
+    store.images.remove(&other.reference, false, leaving).await.unwrap();
+    assert!(other.layers[1].is_dir() && store.images.get(&other.reference).is_none());
+
     let leased = store.images.lease(&idle.reference).await.unwrap();
     let pruned = store.images.prune(PruneScope::Unused, in_use).await.unwrap();
     assert_eq!(pruned.removed, [parsed("moved")]);
