@@ -76,7 +76,8 @@ pub(crate) fn configure(wanted: &Prepare) -> Result<(), NetworkError> {
         return Ok(());
     }
     let interface = Interface::find()?;
-    interface.set_flags("taking down", false)?;
+    interface.set_flag("taking down", libc::IFF_UP, false)?;
+    interface.set_flag("the way of finding neighbours", libc::IFF_NOARP, wanted.is_point_to_point)?;
     if let Some(text) = &wanted.hardware_address {
         interface.set_hardware_address(parse_hardware_address(text)?)?;
     }
@@ -87,7 +88,7 @@ pub(crate) fn configure(wanted: &Prepare) -> Result<(), NetworkError> {
             interface.add_address4(*address, *prefix_len)?;
         }
     }
-    interface.set_flags("bringing up", true)?;
+    interface.set_flag("bringing up", libc::IFF_UP, true)?;
     for (address, prefix_len) in &addresses {
         if let IpAddr::V6(address) = address {
             interface.add_address6(*address, *prefix_len)?;
@@ -104,7 +105,7 @@ pub(crate) fn configure(wanted: &Prepare) -> Result<(), NetworkError> {
 }
 
 fn bring_up(name: &str) -> Result<(), NetworkError> {
-    Interface::open(name.to_owned())?.set_flags("bringing up", true)
+    Interface::open(name.to_owned())?.set_flag("bringing up", libc::IFF_UP, true)
 }
 
 impl Interface {
@@ -153,10 +154,10 @@ impl Interface {
         Ok(argument)
     }
 
-    fn set_flags(&self, step: &'static str, is_up: bool) -> Result<(), NetworkError> {
+    fn set_flag(&self, step: &'static str, flag: libc::c_int, is_on: bool) -> Result<(), NetworkError> {
         let mut flags = self.tell(step, &self.v4, libc::SIOCGIFFLAGS, self.request(0 as libc::c_short))?;
-        let up = libc::IFF_UP as libc::c_short;
-        flags.value = if is_up { flags.value | up } else { flags.value & !up };
+        let flag = flag as libc::c_short;
+        flags.value = if is_on { flags.value | flag } else { flags.value & !flag };
         self.tell(step, &self.v4, libc::SIOCSIFFLAGS, flags).map(drop)
     }
 

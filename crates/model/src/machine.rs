@@ -43,9 +43,13 @@ pub struct MachineDisk {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineNetwork {
-    /// The workload's network namespace on the host, whose link the machine takes over.
+    /// The TAP device on the host that is the other end of the machine's link.
+    pub tap: String,
+    /// The network namespace that the monitor runs in, where there is nothing to reach.
     pub netns: PathBuf,
-    /// The addresses that it had, with their prefix lengths.
+    /// The machine's hardware address, such as `02:00:00:00:00:01`; the same as the device's on the host.
+    pub hardware_address: String,
+    /// Its addresses with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Where packets for elsewhere go.
     pub gateways: Vec<IpAddr>,

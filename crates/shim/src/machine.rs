@@ -45,8 +45,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return engine::complain(2, &error),
     };
     match action {
-        Action::Create { bundle, report_fd, console_socket } => {
-            monitor::run(&container, &bundle, report_fd, console_socket.as_deref())
+        // What a container has in its bundle, a machine has in memory.
+        Action::Create { bundle: _, report_fd, console_socket } => {
+            monitor::run(&container, report_fd, console_socket.as_deref())
         }
         Action::Exec { process, report_fd, console_socket } => {
             standin::run(&container, &process, report_fd, console_socket.as_deref())

@@ -43,6 +43,15 @@ impl Default for LogLimits {
     }
 }
 
+/// What holds a workload's processes: one engine each, with the same command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// `hypercore-engine`: the bundle in the workload's directory.
+    Container,
+    /// `hypercore-vmm`: the machine that [`Sandboxes::machine_directory`] specifies.
+    Machine,
+}
+
 /// What it takes to launch a workload.
 #[derive(Debug, Clone)]
 pub struct LaunchRequest {
@@ -52,6 +61,8 @@ pub struct LaunchRequest {
     pub attempt: Attempt,
     /// The workload's own directory, with the bundle in it; `log/` and `exit.json` are written there.
     pub directory: PathBuf,
+    /// What holds its processes.
+    pub engine: Engine,
     /// Whether the bundle gives the first process a terminal.
     pub tty: bool,
     /// Keep the first process's standard input open; it reads end of file at once otherwise.
@@ -66,7 +77,7 @@ pub struct LaunchRequest {
 pub(super) async fn launch(sandboxes: &Sandboxes, request: LaunchRequest) -> Result<Sandbox, LaunchError> {
     let path = sandboxes.socket(request.id);
     make_private_directories(&sandboxes.shim_directory())?;
-    make_private_directories(&sandboxes.engine_root())?;
+    make_private_directories(&sandboxes.engine_root(request.engine))?;
     if socket::connect(&path).await.is_ok() {
         return Err(LaunchError::AlreadyLaunched);
     }
@@ -136,9 +147,9 @@ async fn spawn(sandboxes: &Sandboxes, request: &LaunchRequest) -> Result<UnixStr
         .arg("--socket")
         .arg(sandboxes.socket(request.id))
         .arg("--engine")
-        .arg(&sandboxes.engine_binary)
+        .arg(sandboxes.engine(request.engine))
         .arg("--engine-root")
-        .arg(sandboxes.engine_root())
+        .arg(sandboxes.engine_root(request.engine))
         .args(["--log-file-bytes-max", &request.log.file_bytes_max.to_string()])
         .args(["--log-files-max", &request.log.files_max.to_string()])
         .env_clear()

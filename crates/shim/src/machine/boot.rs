@@ -121,6 +121,7 @@ fn preparation(spec: &MachineSpec) -> io::Result<Prepare> {
         mounts: spec.mounts.iter().map(mount).collect(),
         read_only: spec.read_only,
         hardware_address: None,
+        is_point_to_point: true,
     })
 }
 

@@ -46,7 +46,7 @@ use crate::{
     report::{Failure, Report},
 };
 
-/// The machine's specification in its bundle.
+/// The machine's specification in its directory.
 const SPEC_FILE: &str = "machine.json";
 /// The note of which cgroup a machine is in, for a delete after everything else is gone.
 const CGROUP_FILE: &str = "cgroup";
@@ -85,18 +85,13 @@ pub(super) fn socket(container: &Container) -> PathBuf {
     container.directory().join("machine.sock")
 }
 
-/// Makes the machine of `bundle`, reports, and stands in for its first process.
-pub(super) fn run(
-    container: &Container,
-    bundle: &Path,
-    report_fd: i32,
-    console_socket: Option<&Path>,
-) -> ExitCode {
+/// Makes the machine that is specified in its directory, reports, and stands in for its first process.
+pub(super) fn run(container: &Container, report_fd: i32, console_socket: Option<&Path>) -> ExitCode {
     let report = match ReportFd::take(report_fd) {
         Ok(report) => report,
         Err(error) => return engine::complain(2, &error),
     };
-    let spec = match read(bundle) {
+    let spec = match read(&container.directory()) {
         Ok(spec) => spec,
         Err(failure) => return refuse(report, failure),
     };
@@ -131,8 +126,8 @@ pub(super) fn delete(container: &Container) -> Result<(), DeleteError> {
     }
 }
 
-fn read(bundle: &Path) -> Result<MachineSpec, Failure> {
-    let bytes = fs::read(bundle.join(SPEC_FILE));
+fn read(directory: &Path) -> Result<MachineSpec, Failure> {
+    let bytes = fs::read(directory.join(SPEC_FILE));
     let bytes = bytes.map_err(|error| engine_failure("machine.json can't be read", &error))?;
     serde_json::from_slice(&bytes).map_err(|error| engine_failure("machine.json can't be read", &error))
 }
@@ -148,7 +143,7 @@ impl<'a> Machine<'a> {
     /// From nothing to a prepared guest. What was begun is undone when a step fails.
     fn begin(container: &Container, spec: &'a MachineSpec) -> Result<Self, Failure> {
         let listener = settle(container, spec)?;
-        let tap = spec.network.as_ref().map(|given| network::enter(&given.netns)).transpose();
+        let tap = spec.network.as_ref().map(network::enter).transpose();
         let tap = tap.map_err(|error| engine_failure("the machine's network can't be entered", &error))?;
         let directory = container.directory();
         let (guest_socket, control) = (directory.join("guest.sock"), directory.join("qmp.sock"));

@@ -1,20 +1,18 @@
-//! The machine's end of its network: a TAP device that the runtime made in the workload's network namespace.
+//! The machine's end of its network: a TAP device that the runtime made on the host. The monitor itself runs in a
+//! network namespace that has nothing in it: who breaks out of a machine into its monitor is still nowhere.
 //! It refuses to configure anything: the link, its addresses and what it may reach are the runtime's.
 
 use std::{
     fs::File,
     io,
     os::fd::{AsRawFd, OwnedFd},
-    path::Path,
 };
 
+use hypercore_model::machine::MachineNetwork;
 use nix::{
     libc,
     sched::{CloneFlags, setns},
 };
-
-/// The name of the device in every workload's namespace.
-const TAP: &str = "tap0";
 
 /// The argument of `TUNSETIFF` (linux/if.h, `struct ifreq`).
 #[repr(C)]
@@ -24,13 +22,12 @@ struct Request {
     padding: [u8; 22],
 }
 
-/// Enters the namespace, in which the machine then runs, and opens its device.
+/// Opens the device, and then leaves the host's network for good.
 #[allow(unsafe_code, reason = "a TAP device is opened by ioctl alone")]
-pub(super) fn enter(netns: &Path) -> io::Result<OwnedFd> {
-    setns(File::open(netns)?, CloneFlags::CLONE_NEWNET)?;
+pub(super) fn enter(given: &MachineNetwork) -> io::Result<OwnedFd> {
     let device = File::options().read(true).write(true).open("/dev/net/tun")?;
     let mut name = [0; libc::IFNAMSIZ];
-    for (slot, byte) in name.iter_mut().zip(TAP.bytes()) {
+    for (slot, byte) in name.iter_mut().zip(given.tap.bytes().take(libc::IFNAMSIZ - 1)) {
         *slot = byte as libc::c_char;
     }
     let flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
@@ -39,5 +36,6 @@ pub(super) fn enter(netns: &Path) -> io::Result<OwnedFd> {
     if unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw const request) } < 0 {
         return Err(io::Error::last_os_error());
     }
+    setns(File::open(&given.netns)?, CloneFlags::CLONE_NEWNET)?;
     Ok(device.into())
 }

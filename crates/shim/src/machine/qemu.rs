@@ -70,11 +70,12 @@ pub(super) fn command(spec: &MachineSpec, sockets: &Sockets<'_>, tap: Option<Bor
         command.arg("-drive").arg(joined(&drive, &disk.path, ""));
         command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial)]);
     }
-    if let (Some(tap), Some(_)) = (tap, &spec.network) {
+    if let (Some(tap), Some(network)) = (tap, &spec.network) {
         let number = tap.as_raw_fd();
         command.args(["-netdev", &format!("tap,id=net,fd={number}")]);
         // Without its boot ROM, which would look for a server to boot from.
-        command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        let mac = &network.hardware_address;
+        command.args(["-device", &format!("virtio-net-pci,netdev=net,romfile=,mac={mac}")]);
     }
     command
 }

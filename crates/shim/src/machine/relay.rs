@@ -58,14 +58,12 @@ impl Relay {
         self.sender.send(STREAM, Flags::NONE, exec).map_err(|error| lost(&error))?;
         let allowed = self.sender.send(STREAM, Flags::NONE, Window { bytes: OUTPUT_CREDIT });
         allowed.map_err(|error| lost(&error))?;
-        loop {
-            let frame = self.receiver.next_frame().map_err(|error| lost(&error))?;
-            match Message::decode(&frame.payload) {
-                Ok(Message::ExecStarted(_)) => return Ok(()),
-                Ok(Message::Error(fault)) => return Err(fault),
-                // Nothing else comes before it.
-                _ => return Err(Fault::new(ErrorCode::ENGINE, "the guest answered with something else")),
-            }
+        let frame = self.receiver.next_frame().map_err(|error| lost(&error))?;
+        match Message::decode(&frame.payload) {
+            Ok(Message::ExecStarted(_)) => Ok(()),
+            Ok(Message::Error(fault)) => Err(fault),
+            // Nothing else comes before it.
+            _ => Err(Fault::new(ErrorCode::ENGINE, "the guest answered with something else")),
         }
     }
 

@@ -39,6 +39,9 @@ pub struct Prepare {
     /// The interface's hardware address, such as `02:00:00:00:00:01`; `None` leaves the one the device has.
     #[n(9)]
     pub hardware_address: Option<String>,
+    /// The interface's link has one other end and no neighbours to ask: nothing is resolved on it (no ARP).
+    #[n(10)]
+    pub is_point_to_point: bool,
 }
 
 /// One mount inside a guest.

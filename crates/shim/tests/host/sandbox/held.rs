@@ -39,6 +39,7 @@ impl Held {
             id: machine.id,
             attempt: Attempt::new(3),
             directory: machine.bundle(),
+            engine: hypercore_runtime::sandbox::Engine::Container,
             tty: false,
             stdin_open: false,
             oom_events: Some(machine.cgroups.oom_events(machine.id)),

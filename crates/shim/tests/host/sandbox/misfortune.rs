@@ -37,6 +37,7 @@ impl Place {
             id: WorkloadId::from_entropy([7; 16]),
             attempt: Attempt::FIRST,
             directory: self.path("workload"),
+            engine: hypercore_runtime::sandbox::Engine::Container,
             tty: false,
             stdin_open: false,
             oom_events: None,

@@ -60,6 +60,7 @@ async fn agent_that_will_be_killed() {
         id: orders[1].parse().unwrap(),
         attempt: hypercore_model::Attempt::FIRST,
         directory: orders[2].into(),
+        engine: hypercore_runtime::sandbox::Engine::Container,
         tty: false,
         stdin_open: false,
         oom_events: None,
