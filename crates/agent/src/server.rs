@@ -48,6 +48,7 @@ use crate::{
     supervisor::Supervisor,
 };
 use authorize::{AuthorizeLayer, Door};
+pub(crate) use logs::log_text;
 use problem::Problem;
 
 /// Largest message a caller may send, in bytes.

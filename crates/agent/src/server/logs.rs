@@ -1,6 +1,8 @@
 //! `Logs`: what a workload wrote, from its shim's log files.
 
-use futures_util::{Stream, stream};
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _, stream};
 use hypercore_api::v1;
 use hypercore_model::Timestamp;
 use hypercore_runtime::log::LogQuery;
@@ -12,6 +14,7 @@ use super::{
     problem::Problem,
     target,
 };
+use crate::{access::Caller, node::Node, supervisor::Supervisor};
 
 impl Handlers {
     pub(super) fn logs_of(
@@ -31,4 +34,18 @@ impl Handlers {
             Some((entry.map(output::entry), output))
         }))
     }
+}
+
+/// What a workload wrote, in pieces and without whose stream it was: for those who read it over plain HTTP.
+///
+/// # Errors
+/// As the API tells them.
+pub(crate) fn log_text(
+    node: &Arc<Node>,
+    supervisor: &Supervisor,
+    caller: Caller,
+    call: &v1::LogsRequest,
+) -> Result<impl Stream<Item = Result<Vec<u8>, Status>> + use<>, Status> {
+    let handlers = Handlers { caller: Some(caller), ..Handlers::new(Arc::clone(node), supervisor.clone()) };
+    Ok(handlers.logs_of(call)?.map(|entry| entry.map(|entry| entry.data)))
 }
