@@ -84,7 +84,13 @@ impl Console {
     /// Prints data in the format that was asked for; `table` draws it for people.
     pub(crate) fn data<T: Serialize>(&self, data: &T, table: impl FnOnce(&T) -> Table) -> Outcome {
         match self.format {
-            Format::Table => self.text(&table(data).to_string()),
+            Format::Table => {
+                let mut table = table(data);
+                if let Some(size) = terminal_size::terminal_size_of(io::stdout()) {
+                    table.fit(size.0.0.into());
+                }
+                self.text(&table.to_string())
+            }
             Format::Json | Format::Yaml => self.structured(data),
         }
     }

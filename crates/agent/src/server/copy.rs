@@ -37,8 +37,12 @@ impl Handlers {
         };
         let record = target::known(self, &start.id)?;
         let slot = COPIES.try_acquire().map_err(|_| {
-            Problem::new(Code::ResourceExhausted, "busy", format!("{COPIES_MAX} copies are under way already"))
-                .hint("try again when one of them has ended")
+            Problem::new(
+                Code::ResourceExhausted,
+                "busy",
+                format!("{COPIES_MAX} copies are under way already"),
+            )
+            .hint("try again when one of them has ended")
         })?;
         let files = self.files_of(&record, &start).await?;
         let (answers, stream) = mpsc::channel(STREAM_BACKLOG_MAX);
@@ -146,10 +150,9 @@ fn problem(error: &CopyError) -> Problem {
         Fault::Mistake => Problem::invalid("copy_refused", message),
         Fault::ReadOnly => Problem::conflict("read_only", message)
             .hint("the workload may write there only to what is mounted writable"),
-        Fault::Full => Problem::new(Code::ResourceExhausted, "disk_full", message)
+        Fault::Full => Problem::new(Code::Internal, "disk_full", message)
             .hint("free some space, or copy to another volume"),
         Fault::BrokenOff => Problem::new(Code::Aborted, "stream_broken", message),
         Fault::Denied | Fault::Other => Problem::new(Code::Internal, "copy_failed", message),
     }
 }
-

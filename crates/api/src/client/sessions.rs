@@ -1,4 +1,4 @@
-//! The calls that go both ways: exec and attach. Input waits when the agent can't take more; nothing is dropped.
+//! The calls that go both ways: exec, attach and copy. Input waits when the agent can't take more; nothing is dropped.
 
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -9,7 +9,7 @@ use crate::{error::ApiError, v1};
 /// Messages on their way to the agent before a sender has to wait.
 const INPUT_QUEUE_MAX: usize = 8;
 
-/// An open exec or attach.
+/// An open exec, attach or copy.
 #[derive(Debug)]
 pub struct Session<In, Out> {
     /// Input, resizes and signals; dropping it ends our half of the stream.
@@ -43,6 +43,18 @@ impl Client {
         let (input, queued) = mpsc::channel(INPUT_QUEUE_MAX);
         let requests = tokio_stream::once(first).chain(ReceiverStream::new(queued));
         let output = self.cluster().attach(requests).await?.into_inner();
+        Ok(Session { input, output: Incoming::new(output) })
+    }
+
+    /// Copies files into a workload or out of it, as a tar stream.
+    pub async fn copy(
+        &self,
+        start: v1::CopyStart,
+    ) -> Result<Session<v1::CopyRequest, v1::CopyResponse>, ApiError> {
+        let first = v1::CopyRequest { message: Some(v1::copy_request::Message::Start(start)) };
+        let (input, queued) = mpsc::channel(INPUT_QUEUE_MAX);
+        let requests = tokio_stream::once(first).chain(ReceiverStream::new(queued));
+        let output = self.cluster().copy(requests).await?.into_inner();
         Ok(Session { input, output: Incoming::new(output) })
     }
 }

@@ -63,6 +63,28 @@ impl Client {
         Ok(Incoming::new(self.cluster().logs(request).await?.into_inner()))
     }
 
+    /// What happened, and goes on to happen when `follow` is set.
+    pub async fn events(&self, request: v1::EventsRequest) -> Result<Incoming<v1::Event>, ApiError> {
+        Ok(Incoming::new(self.cluster().events(request).await?.into_inner()))
+    }
+
+    /// What running workloads use: one look, or one after the other when `follow` is set.
+    pub async fn stats(&self, request: v1::StatsRequest) -> Result<Incoming<v1::StatsResponse>, ApiError> {
+        Ok(Incoming::new(self.cluster().stats(request).await?.into_inner()))
+    }
+
+    /// Holds a workload's processes where they are; answers its id.
+    pub async fn pause(&self, id: &str) -> Result<String, ApiError> {
+        let request = v1::PauseRequest { id: id.to_owned() };
+        Ok(self.cluster().pause(request).await?.into_inner().id)
+    }
+
+    /// Lets a paused workload go on; answers its id.
+    pub async fn resume(&self, id: &str) -> Result<String, ApiError> {
+        let request = v1::ResumeRequest { id: id.to_owned() };
+        Ok(self.cluster().resume(request).await?.into_inner().id)
+    }
+
     pub(super) fn cluster(&self) -> ClusterServiceClient<InterceptedService<Channel, Credentials>> {
         ClusterServiceClient::new(self.channel.clone())
     }

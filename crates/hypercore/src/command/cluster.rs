@@ -45,9 +45,9 @@ Examples:
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ClusterArgs {
     #[command(flatten)]
-    several: SeveralArgs,
-    #[command(flatten)]
     up: up::UpArgs,
+    #[command(flatten)]
+    several: SeveralArgs,
     #[command(subcommand)]
     command: Option<ClusterCommand>,
 }
@@ -186,8 +186,9 @@ impl SeveralArgs {
         if given.is_empty() {
             return Ok(());
         }
+        let verb = if given.len() == 1 { "needs" } else { "need" };
         let message =
-            format!("{} need several nodes, which this release does not join yet", given.join(", "));
+            format!("{} {verb} several nodes, which this release does not join yet", given.join(", "));
         let hint = "leave them out: a node alone needs none of them";
         Err(Failure::new(ErrorKind::Usage, "single_node", message).with_hint(hint))
     }

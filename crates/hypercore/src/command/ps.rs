@@ -66,6 +66,9 @@ pub(super) async fn run(args: &PsArgs, context: &Context) -> Outcome {
 
 fn table(workloads: &[WorkloadView], is_whole: bool) -> Table {
     let mut table = Table::new(&["ID", "NAME", "IMAGE", "STATUS", "PORTS", "CREATED"]);
+    if is_whole {
+        table.keep_whole();
+    }
     for workload in workloads {
         table.row([
             if is_whole { &workload.id } else { short_id(&workload.id) },

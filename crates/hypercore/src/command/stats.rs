@@ -62,7 +62,7 @@ async fn live(mut looks: Incoming<v1::StatsResponse>, console: &Console) -> Outc
         let views = views(&look);
         match &mut redraw {
             _ if !console.is_for_people() => console.line(&document(&look, &views)?)?,
-            Some(redraw) => redraw.draw(&table(&views).to_string())?,
+            Some(redraw) => redraw.draw(table(&views))?,
             None => drop(console.text(&table(&views).to_string())?),
         }
     }

@@ -33,7 +33,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   hypercore token create                                   to look: scope read, for 30 days
   hypercore token create --name ci --scope run --ttl 1h
-  hypercore token create --scope run --tenant acme         its holder sees that tenant's workloads alone
+  hypercore token create --scope run --tenant acme         its holder sees one tenant alone
 
 Scopes, each with those before it:
   read    list, inspect, logs, events, stats, images

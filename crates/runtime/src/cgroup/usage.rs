@@ -93,6 +93,7 @@ fn disk(layout: &CgroupLayout, path: &str) -> Result<Disk, UsageError> {
         directory(layout, "io", path).join("io.stat")
     };
     let text = match text(&file) {
+        Err(UsageError::Absent(_)) => return Ok(Disk::default()),
         Err(UsageError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             return Ok(Disk::default());
         }

@@ -39,7 +39,8 @@ impl Handlers {
         }
         let directory = self.node.directory.workload(record.id).directory().to_owned();
         if !observed.status.is_final() || !directory.join("upper").is_dir() {
-            let message = format!("workload {} is {}, and has no files yet", record.id.short(), observed.status);
+            let message =
+                format!("workload {} is {}, and has no files yet", record.id.short(), observed.status);
             return Err(Problem::conflict("no_files", message).hint("start it first"));
         }
         check_mounts(record, start)?;
@@ -47,7 +48,8 @@ impl Handlers {
         let image = self.node.images.store.list().into_iter().find(|image| Some(image.digest) == digest);
         let image = image.ok_or_else(|| {
             let message = format!("the image that workload {} was made of is gone", record.id.short());
-            Problem::conflict("image_gone", message).hint(format!("pull it again: `hypercore image pull {}`", record.spec.image))
+            Problem::conflict("image_gone", message)
+                .hint(format!("pull it again: `hypercore image pull {}`", record.spec.image))
         })?;
         Ok(Files::Stopped { layers: image.layers, directory })
     }
@@ -59,7 +61,9 @@ fn check_mounts(record: &WorkloadRecord, start: &v1::CopyStart) -> Result<(), Pr
     let is_within = |target: &str| path.starts_with(target);
     if let Some(mount) = record.spec.mounts.iter().find(|mount| is_within(&mount.target)) {
         let message = format!("{} is mounted only while the workload runs", mount.target);
-        return Err(Problem::conflict("not_mounted", message).hint("start it first, or use a path of its own"));
+        return Err(
+            Problem::conflict("not_mounted", message).hint("start it first, or use a path of its own")
+        );
     }
     if start.into && record.spec.read_only_rootfs {
         let message = format!("workload {} has a read-only root", record.id.short());

@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use terminal_size::{Height, Width};
 
+use crate::table::Table;
+
 /// Moves to where the last picture began, and takes it away.
 fn back(lines: usize) -> String {
     if lines == 0 { String::new() } else { format!("\x1b[{lines}A\r\x1b[J") }
@@ -22,11 +24,12 @@ impl Redraw {
         io::stdout().is_terminal().then(Self::default)
     }
 
-    /// Draws the text in place of the one before. Lines are cut at the edge: one that wrapped could not be taken back.
-    pub(super) fn draw(&mut self, text: &str) -> io::Result<()> {
+    /// Draws the table in place of the one before. Lines are cut at the edge: one that wrapped could not be taken back.
+    pub(super) fn draw(&mut self, mut table: Table) -> io::Result<()> {
         let (Width(columns), Height(rows)) =
             terminal_size::terminal_size_of(io::stdout()).unwrap_or((Width(80), Height(24)));
-        let picture = fit(text, columns.into(), rows.into());
+        table.fit(columns.into());
+        let picture = fit(&table.to_string(), columns.into(), rows.into());
         let back = back(self.lines_drawn);
         self.lines_drawn = picture.lines().count();
         let mut stdout = io::stdout().lock();

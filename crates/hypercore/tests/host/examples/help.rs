@@ -29,17 +29,23 @@ fn collect(command: &[String], found: &mut Vec<Example>) {
 
 /// The names below `Commands:`.
 fn subcommands(text: &str) -> Vec<String> {
-    let block = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let block =
+        text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let names = block.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 /// The lines below `Examples:`, joined where they go on, their comments cut off.
 fn lines(text: &str) -> Vec<String> {
-    let block = text.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+    let block =
+        text.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
     let mut joined: Vec<String> = Vec::new();
     let mut goes_on = false;
     for line in block {
+        // What stands further right than the examples do goes on with the comment above.
+        if !goes_on && line.starts_with("      ") {
+            continue;
+        }
         let line = without_comment(line.trim());
         let (part, continues) = match line.strip_suffix('\\') {
             Some(part) => (part.trim_end(), true),
@@ -61,7 +67,11 @@ fn without_comment(line: &str) -> &str {
 
 #[test]
 fn comments_go_and_long_lines_are_joined() {
-    let text = "x\n\nExamples:\n  a b   what it does\n  c \\\n      d     more\n\nafter\n";
+    let text =
+        "x\n\nExamples:\n  a b   what it does,\n        at length\n  c \\\n      d     more\n\nafter\n";
     assert_eq!(lines(text), ["a b", "c d"]);
-    assert_eq!(subcommands("Commands:\n  up     Start\n         it\n  ps     List\n\nOptions:\n  -h\n"), ["up", "ps"]);
+    assert_eq!(
+        subcommands("Commands:\n  up     Start\n         it\n  ps     List\n\nOptions:\n  -h\n"),
+        ["up", "ps"]
+    );
 }

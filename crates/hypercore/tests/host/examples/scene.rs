@@ -27,7 +27,7 @@ const LINE_TIME_MAX: Duration = Duration::from_secs(60);
 const BEGUN: Duration = Duration::from_millis(700);
 
 /// Images under the names that the examples use.
-const IMAGES: [&str; 5] = ["nginx", "busybox", "web:1", "job:1", "app:1"];
+const IMAGES: [&str; 7] = ["nginx", "nginx:1.27", "postgres:17", "busybox", "web:1", "job:1", "app:1"];
 /// Workloads that run, under the names that the examples use.
 const RUNNING: [&str; 2] = ["web", "db"];
 
@@ -40,12 +40,8 @@ impl Scene {
     /// Starts the node and makes what doesn't change.
     pub(super) fn set() -> Self {
         let node = Node::start();
-        let image = ImageBuilder::busybox().unwrap().cmd(["sh"]).build();
-        for reference in IMAGES {
-            let archive = node.path("image.tar");
-            image.write_archive(&archive, reference).unwrap();
-            node.run(&["image", "import", archive.to_str().unwrap(), "--as", reference]).expect(0);
-        }
+        // It has no command of its own: the one that the examples speak of has a shell.
+        node.run(&["image", "rm", "busybox"]).expect(0);
         let programs = node.path("bin");
         fs::create_dir(&programs).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hypercore"), programs.join("hypercore")).unwrap();
@@ -53,8 +49,39 @@ impl Scene {
         Self { node }
     }
 
-    /// Brings workloads and files back to where every example begins.
-    pub(super) fn restore(&self) {
+    /// Brings everything back to where this line begins.
+    pub(super) fn restore(&self, line: &str) {
+        self.restore_files();
+        let ids = self.node.run(&["ps", "-aq"]).expect(0).stdout;
+        let ids: Vec<_> = ids.lines().collect();
+        if !ids.is_empty() {
+            self.node.run(&[&["rm", "-f"], ids.as_slice()].concat()).expect(0);
+        }
+        self.restore_images();
+        self.restore_names(line);
+        // What is about to be made isn't there yet, and images can only go when nothing is made of them.
+        let is_made = |name: &str| line.contains(&format!("--name {name}"));
+        let is_empty = line.contains("image rm") || line.contains("image prune");
+        for name in RUNNING.into_iter().filter(|name| !is_made(name) && !is_empty) {
+            let serve = "mkdir -p /srv; echo up; trap 'exit 0' TERM; while :; do sleep 0.1; done";
+            let flags = ["--name", name, "--label", "tier=front", "-it", "-p", "80"];
+            self.node.detach(&[&flags[..], &["busybox", "--", "sh", "-c", serve]].concat());
+            let is_up = || self.node.run(&["logs", name]).stdout.contains("up").then_some(());
+            wait_until(LINE_TIME_MAX, is_up).unwrap();
+            if line.starts_with("hypercore resume") {
+                self.node.run(&["pause", name]).expect(0);
+            }
+            if line == "hypercore rm web" {
+                self.node.run(&["stop", name]).expect(0);
+            }
+        }
+        if !is_empty {
+            self.node.detach(&["--name", "job", "busybox", "--", "true"]);
+            self.node.run(&["wait", "job"]).expect(0);
+        }
+    }
+
+    fn restore_files(&self) {
         let directory = self.directory();
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(directory.join("site")).unwrap();
@@ -63,26 +90,45 @@ impl Scene {
             ("index.html", "hello\n"),
             ("site/page.html", "page\n"),
             ("hypercore.toml", "[logging]\nlevel = \"info\"\n"),
-            ("secret", "pass\n"),
         ] {
             fs::write(directory.join(name), text).unwrap();
         }
         let image = ImageBuilder::busybox().unwrap().build();
-        for name in ["app.tar", "image.tar", "web.tar", "busybox.tar"] {
-            image.write_archive(&directory.join(name), "app:1").unwrap();
+        image.write_layout(&directory.join("layout"), "app:1").unwrap();
+        image.write_archive(&directory.join("web.tar"), "app:1").unwrap();
+    }
+
+    fn restore_images(&self) {
+        let there = self.node.run(&["image", "ls", "--json"]).expect(0).json();
+        let is_there = |reference: &str| {
+            let tagged =
+                if reference.contains(':') { reference.to_owned() } else { format!("{reference}:latest") };
+            let mut references =
+                there.as_array().unwrap().iter().filter_map(|image| image["reference"].as_str());
+            references.any(|found| found.ends_with(&format!("/{tagged}")))
+        };
+        let archive = self.node.path("image.tar");
+        for reference in IMAGES.into_iter().filter(|reference| !is_there(reference)) {
+            let image = ImageBuilder::busybox().unwrap().cmd(["sh"]).build();
+            image.write_archive(&archive, reference).unwrap();
+            self.node.run(&["image", "import", archive.to_str().unwrap(), "--as", reference]).expect(0);
         }
-        let ids = self.node.run(&["ps", "-aq"]).expect(0).stdout;
-        let ids: Vec<_> = ids.lines().collect();
-        if !ids.is_empty() {
-            self.node.run(&[&["rm", "-f"], ids.as_slice()].concat()).expect(0);
+    }
+
+    /// Volumes and tokens, but for the one that the line makes.
+    fn restore_names(&self, line: &str) {
+        for name in ["data", "cache"] {
+            let _ = self.node.run(&["volume", "rm", name]);
         }
-        for name in RUNNING {
-            let listen = "mkdir -p /srv; echo up; trap 'exit 0' TERM; while :; do sleep 0.1; done";
-            let flags = ["--name", name, "--label", "tier=front", "-it", "-p", "80"];
-            self.node.detach(&[&flags[..], &["busybox", "--", "sh", "-c", listen]].concat());
+        if !line.contains("volume create") {
+            self.node.run(&["volume", "create", "data"]).expect(0);
         }
-        self.node.detach(&["--name", "job", "busybox", "--", "true"]);
-        self.node.run(&["wait", "job"]).expect(0);
+        for name in ["laptop", "ci"] {
+            let _ = self.node.run(&["token", "revoke", name]);
+            if !line.contains(&format!("--name {name}")) {
+                self.node.run(&["token", "create", "--name", name, "--scope", "read"]).expect(0);
+            }
+        }
     }
 
     /// Where the lines are run.
@@ -99,8 +145,13 @@ impl Scene {
     /// Runs a line that goes on, and interrupts it.
     pub(super) fn interrupt(&self, line: &str) -> Result<(), String> {
         let mut command = self.shell(line);
-        let mut child =
-            command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let begun = Instant::now();
         let mut has_begun = || child.try_wait().unwrap().is_some() || begun.elapsed() > BEGUN;
         wait_until(LINE_TIME_MAX, || has_begun().then_some(()));
@@ -117,7 +168,8 @@ impl Scene {
         let end = || Stdio::from(terminal.slave.try_clone().unwrap());
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", "sh", "-c", line]);
-        let mut child = self.prepare(isolated(command)).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let mut child =
+            self.prepare(isolated(command)).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let master = fs::File::from(terminal.master);
         let seen = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let (mut reader, writer) = (master.try_clone().unwrap(), std::sync::Arc::clone(&seen));
@@ -146,8 +198,8 @@ impl Scene {
     }
 
     fn shell(&self, line: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("set -o pipefail 2>/dev/null; {line}")]);
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("set -o pipefail; {line}")]);
         self.prepare(isolated(command))
     }
 
@@ -173,7 +225,11 @@ fn judge(child: &mut Child, codes: &[i32]) -> Result<(), String> {
     match status {
         None => Err("it did not end".to_owned()),
         // A program that a signal ended has no code.
-        Some(status) if status.code().is_none_or(|code| codes.contains(&code)) && !told.contains("error:") => Ok(()),
+        Some(status)
+            if status.code().is_none_or(|code| codes.contains(&code)) && !told.contains("error:") =>
+        {
+            Ok(())
+        }
         Some(status) => Err(format!("{status}: {told}")),
     }
 }
