@@ -7,7 +7,7 @@ use std::{
 };
 
 use hypercore_model::Allowance;
-use hypercore_runtime::network::Attachment;
+use hypercore_runtime::network::{Attachment, Network, NetworkConfig};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, sendto, socket};
 
 use super::lab::{
@@ -47,6 +47,38 @@ fn workloads_of_different_tenants_do_not_reach_each_other() {
         network.detach(id(1)).await.unwrap();
         let next = network.attach(id(4), &of_tenant("next")).await.unwrap();
         addresses(&other).into_iter().for_each(|address| assert_refused(&next, address, 80));
+    });
+}
+
+#[test]
+fn a_flow_does_not_outlive_the_workload_it_led_to() {
+    on_a_machine("a_flow_does_not_outlive_the_workload_it_led_to", async |lab| {
+        // Five addresses, so that the one that is given back is the next one to be given.
+        let config = NetworkConfig { subnet: "10.77.0.0/29".parse().unwrap(), ..lab.config() };
+        let network = Network::open(config, vec![]).await.unwrap();
+        let one = network.attach(id(1), &of_tenant("one")).await.unwrap();
+        let before = network.attach(id(2), &of_tenant("one")).await.unwrap();
+        for byte in 3..6 {
+            network.attach(id(byte), &of_tenant("one")).await.unwrap();
+        }
+        let bind = || UdpSocket::bind("[::]:53").unwrap();
+        let server = inside(&before, bind);
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let client = inside(&one, || UdpSocket::bind("0.0.0.0:4000").unwrap());
+        let mut word = [0; 16];
+        for _ in 0..2 {
+            client.send_to(b"ask", (before.address, 53)).unwrap();
+            let (_, peer) = server.recv_from(&mut word).unwrap();
+            server.send_to(b"answer", peer).unwrap();
+        }
+        drop(server);
+        network.detach(id(2)).await.unwrap();
+        let next = network.attach(id(6), &of_tenant("other")).await.unwrap();
+        assert_eq!(next.address, before.address);
+        let server = inside(&next, bind);
+        server.set_read_timeout(Some(DOUBT)).unwrap();
+        client.send_to(b"ask", (next.address, 53)).unwrap();
+        assert!(server.recv_from(&mut word).is_err(), "the flow of before reaches another tenant");
     });
 }
 
