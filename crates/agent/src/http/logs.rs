@@ -43,10 +43,18 @@ pub(super) async fn logs(
     match server::log_text(&pages.node, &pages.supervisor, caller, &request) {
         Ok(text) => {
             let body = Body::from_stream(text.map(|piece| piece.map(Bytes::from)));
-            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], body)
+            (
+                [
+                    (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+                    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                ],
+                body,
+            )
                 .into_response()
         }
-        Err(status) => (status_code(&status), format!("{}\n", status.message().escape_debug())).into_response(),
+        Err(status) => {
+            (status_code(&status), format!("{}\n", status.message().escape_debug())).into_response()
+        }
     }
 }
 
@@ -69,7 +77,11 @@ fn parse(query: &str) -> Result<LogsRequest, String> {
             _ => return Err("the query may have id, tail and follow=true|false".to_owned()),
         }
     }
-    if request.id.is_empty() { Err("which workload? write /logs?id=WORKLOAD".to_owned()) } else { Ok(request) }
+    if request.id.is_empty() {
+        Err("which workload? write /logs?id=WORKLOAD".to_owned())
+    } else {
+        Ok(request)
+    }
 }
 
 /// Ids and names have no character that a URL would have to escape.
@@ -99,7 +111,8 @@ fn status_code(status: &Status) -> StatusCode {
 /// Who may read what the node counts: this machine, and holders of a token that is no tenant's.
 pub(super) fn may_count(caller: Result<Caller, Stranger>) -> Result<(), Response> {
     let caller = caller.map_err(stranger_response)?;
-    let may = caller.require(Scope::Read, "metrics").and_then(|()| caller.require_unbound("the node's metrics"));
+    let may =
+        caller.require(Scope::Read, "metrics").and_then(|()| caller.require_unbound("the node's metrics"));
     may.map_err(|denial| denied_response(&denial))
 }
 
