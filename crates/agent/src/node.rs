@@ -1,6 +1,13 @@
 //! How a node is put together, run and taken down. It refuses to do any of the work itself.
 
-use std::{collections::BTreeSet, future::Future, path::{Path, PathBuf}, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use hypercore_dataplane::tls::files::CertificateFiles;
 use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
@@ -167,7 +174,6 @@ pub async fn run(
         network_api.spawn(&node, &supervisor);
     }
     tracing::info!(node = %node.identity.short(), "ready");
-    node.events.publish(Event::node(Action::Started, node.identity.to_string()));
     ready();
     let ended = tokio::select! {
         () = shutdown => Ok(()),
@@ -240,10 +246,10 @@ async fn build(
 fn open_tls(config: &AgentConfig, directory: &Directory, node: NodeId) -> Result<ApiTls, RunError> {
     let authority = Authority::open(directory, node, clock::now());
     let authority = authority.map_err(|error| RunError::Authority(error.into()))?;
-    let given = config.grpc_certificate.clone().map(|files| CertificateFiles {
-        certificates: files.certificate,
-        key: files.key,
-    });
+    let given = config
+        .grpc_certificate
+        .clone()
+        .map(|files| CertificateFiles { certificates: files.certificate, key: files.key });
     Ok(ApiTls::new(Arc::new(authority), given))
 }
 
@@ -259,9 +265,9 @@ async fn open_network(
     // Should a record have been lost, its workload still keeps what it has.
     kept.extend(sandboxes.scan().map_err(|error| RunError::Network(error.into()))?);
     let network = Network::open(config, attached).await.map_err(|error| match &error {
-        OpenError::Bridge(LinkError::Taken { .. } | LinkError::SubnetTaken { .. } | LinkError::Alike { .. }) => {
-            RunError::InUse(error.into())
-        }
+        OpenError::Bridge(
+            LinkError::Taken { .. } | LinkError::SubnetTaken { .. } | LinkError::Alike { .. },
+        ) => RunError::InUse(error.into()),
         _ => RunError::Network(error.into()),
     })?;
     if let Err(error) = network.sweep(|| kept).await {
@@ -286,6 +292,7 @@ pub(crate) fn sandboxes(runtime_directory: &Path) -> Result<Sandboxes, RunError>
 }
 
 fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener) {
+    node.events.publish(Event::node(Action::Started, node.identity.to_string()));
     let (workloads, tree) = (Arc::clone(node), supervisor.clone());
     supervisor.spawn("reconcile/workloads", RestartPolicy::Critical, move || {
         reconcile::workloads::run(Arc::clone(&workloads), tree.clone())
@@ -294,8 +301,9 @@ fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener) {
     supervisor
         .spawn("reconcile/sweep", RestartPolicy::Backoff, move || reconcile::sweep::run(Arc::clone(&swept)));
     let images = Arc::clone(node);
-    supervisor
-        .spawn("reconcile/images", RestartPolicy::Backoff, move || reconcile::images::run(Arc::clone(&images)));
+    supervisor.spawn("reconcile/images", RestartPolicy::Backoff, move || {
+        reconcile::images::run(Arc::clone(&images))
+    });
     if let Some(patience) = watchdog::patience() {
         let watched = Arc::clone(node);
         supervisor.spawn("systemd/watchdog", RestartPolicy::Backoff, move || {

@@ -3,7 +3,7 @@
 
 use std::{thread, time::Duration};
 
-use hypercore_fixtures::{skip_without_root, wait_until};
+use hypercore_fixtures::{ImageBuilder, skip_without_root, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -164,5 +164,24 @@ fn attached_one_sees_the_first_run_as_with_docker() {
     let ended = ended.expect(5);
     assert_eq!(ended.stdout, "run\n");
     wait_for(&node, "job", |shown| shown["restarts"].as_u64() >= Some(1));
+    node.finish();
+}
+
+#[test]
+fn a_run_is_made_of_what_the_first_was_also_when_the_tag_has_moved() {
+    if skip_without_root("a_run_is_made_of_what_the_first_was_also_when_the_tag_has_moved") {
+        return;
+    }
+    let node = Node::start();
+    let script = "cat /mark 2>/dev/null || echo first; sleep 0.2; exit 1";
+    node.detach(&["--name", "job", "--restart", "on-failure:4", "busybox", "--", "sh", "-c", script]);
+    let archive = node.path("moved.tar");
+    let moved = ImageBuilder::busybox().unwrap().file("mark", "second\n").build();
+    moved.write_archive(&archive, "busybox").unwrap();
+    node.run(&["image", "import", archive.to_str().unwrap(), "--as", "busybox"]).expect(0);
+    node.run(&["image", "prune", "--all"]).expect(0);
+    wait_for(&node, "job", |shown| shown["status"] == "stopped");
+    assert_eq!(count(&node, "job", "first"), 5, "{:?}", node.run(&["logs", "job"]));
+    assert_eq!(node.run(&["run", "--rm", "busybox", "--", "cat", "/mark"]).expect(0).stdout, "second\n");
     node.finish();
 }

@@ -76,6 +76,14 @@ impl References {
         self.read(|images| images.get(reference).cloned())
     }
 
+    /// The image of a manifest that a name may have meant before. Blocks.
+    ///
+    /// # Errors
+    /// [`TransferError`] when something of it is gone.
+    pub(super) fn unnamed(&self, reference: &ImageReference, digest: Digest) -> Result<Image, TransferError> {
+        load(&self.layout, reference, digest, Timestamp::from_unix_ms(0))
+    }
+
     /// All images, ordered by name.
     pub(super) fn list(&self) -> Vec<Image> {
         self.read(|images| images.values().cloned().collect())
