@@ -110,7 +110,9 @@ impl End {
         let closed = self.cgroups.close();
         self.note("cgroups", closed);
         match std::fs::remove_file(self.directory.api_socket()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => self.note("the API socket", Err::<(), _>(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.note("the API socket", Err::<(), _>(error))
+            }
             _ => {}
         }
         if self.left.is_empty() { Ok(running) } else { Err(DownError::Left(self.left)) }

@@ -53,5 +53,5 @@ pub use failure::chain;
 pub use hypercore_dataplane::HostName;
 pub use ingress::{IngressError, IngressSettings, IngressTls};
 pub use listeners::{ListenError, Listeners};
-pub use programs::find_program;
 pub use node::{RunError, run};
+pub use programs::find_program;

@@ -19,6 +19,9 @@ use crate::{install, shell};
 /// What completions are written for: the shell, and the suffix of the file.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
+/// What is packed, as `assets` in `crates/hypercore/Cargo.toml` lists it.
+const PROGRAMS: [&str; 3] = ["hypercore", "hypercore-shim", "hypercore-engine"];
+
 /// How it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Profile {
@@ -36,21 +39,25 @@ impl Profile {
     }
 }
 
-/// Builds the package; `--check` tries it, `--dev` builds without optimisations.
+/// Builds the package; `--check` tries it, `--dev` builds without optimisations, `--no-build` packs what is built already.
 ///
 /// # Errors
 /// When it can't be built, or doesn't do what it should.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let (mut is_checked, mut profile) = (false, Profile::Release);
+    let (mut is_checked, mut is_built, mut profile) = (false, false, Profile::Release);
     for argument in arguments {
         match argument.as_str() {
             "--check" => is_checked = true,
             "--dev" => profile = Profile::Dev,
-            other => bail!("unknown argument {other:?}; there are --check and --dev"),
+            "--no-build" => is_built = true,
+            other => bail!("unknown argument {other:?}; there are --check, --dev and --no-build"),
         }
     }
     install::cargo_tool(&install::DEB)?;
-    build_programs(profile)?;
+    if !is_built {
+        build_programs(profile)?;
+    }
+    write_completions(profile)?;
     let package = pack(profile, 1)?;
     println!("{}", package.display());
     if is_checked {
@@ -62,11 +69,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
 fn build_programs(profile: Profile) -> Result<()> {
     let mut build = shell::cargo();
-    build.args(["build", "--locked", "--package", "hypercore", "--package", "hypercore-shim", "--bins"]);
+    build.args(["build", "--locked", "--package", "hypercore", "--package", "hypercore-shim"]);
+    build.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
     if profile == Profile::Release {
         build.arg("--release");
     }
-    shell::run(&mut build)?;
+    shell::run(&mut build)
+}
+
+fn write_completions(profile: Profile) -> Result<()> {
     let directory = shell::workspace().join("target/package");
     fs::create_dir_all(&directory).context("making target/package")?;
     for name in SHELLS {

@@ -111,8 +111,12 @@ pub(super) fn bundle(error: &BundleError) -> Failure {
             ("invalid_workdir", "choose an absolute path that is a directory in the image")
         }
         BundleError::Mounted(fault) => mount(fault),
-        BundleError::Capability(_) => ("capability_unavailable", "drop it from --cap-add, or give it to the node"),
-        BundleError::Mapped(_) => ("user_namespace_failed", "run it without --userns, or see `hypercore doctor`"),
+        BundleError::Capability(_) => {
+            ("capability_unavailable", "drop it from --cap-add, or give it to the node")
+        }
+        BundleError::Mapped(_) => {
+            ("user_namespace_failed", "run it without --userns, or see `hypercore doctor`")
+        }
         BundleError::NotOwnDirectory(_) => ("image_malformed", "ask who built the image"),
         BundleError::StopSignal(_) => ("image_malformed", "ask who built the image"),
         BundleError::NoLayers | BundleError::TooManyLayers(_) => {
@@ -127,7 +131,9 @@ pub(super) fn bundle(error: &BundleError) -> Failure {
 /// Why something can't be mounted.
 const fn mount(fault: &MountFault) -> (&'static str, &'static str) {
     match fault {
-        MountFault::Source { .. } => ("mount_source_missing", "make it on the node first: binds are not made"),
+        MountFault::Source { .. } => {
+            ("mount_source_missing", "make it on the node first: binds are not made")
+        }
         MountFault::Reserved(_) => ("mount_reserved", "choose a directory outside of the node's own"),
         MountFault::Volume { .. } => ("volume_failed", "`hypercore volume ls` shows what is there"),
         MountFault::Kernels { .. } | MountFault::Place { .. } | MountFault::Kind { .. } => {
