@@ -143,7 +143,7 @@ fn what_cannot_be_mounted_is_refused_by_name() {
         (format!("{shown}:/dev"), "kernel's own"),
         (format!("{shown}:/etc/passwd/x"), "/etc/passwd/x"),
     ] {
-        with(&mut machine, &[text.clone()]);
+        with(&mut machine, std::slice::from_ref(&text));
         let fault = fault(&machine);
         assert!(fault.to_string().contains(part), "{text}: {fault}");
     }
