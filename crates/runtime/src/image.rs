@@ -48,7 +48,7 @@ mod pull;
 mod references;
 mod registry;
 mod settings;
-mod shown;
+pub(crate) mod shown;
 pub(crate) mod unpack;
 mod verify;
 

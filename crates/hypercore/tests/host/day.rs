@@ -58,10 +58,15 @@ fn a_days_work() {
     assert_eq!(here(&["ps", "-aq"]).expect(0).stdout, "");
     let told =
         here(&["events", "--since", "1h", "--until", "0s", "--filter", "workload=site"]).expect(0).stdout;
+    assert_told(&told);
+    node.finish();
+}
+
+/// Every step of the site's day was told.
+fn assert_told(told: &str) {
     for action in ["created", "started", "paused", "resumed", "stopped", "removed"] {
         assert!(told.contains(&format!(" workload {action} site ")), "{action} in {told}");
     }
-    node.finish();
 }
 
 /// The answer of a plain request, if there is one.

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::image::{
     archive::{Archive, ArchiveError, Member, MemberKind},
+    shown::shown_bytes,
     unpack::path::MemberPath,
 };
 
@@ -86,7 +87,7 @@ pub fn unpack(request: &UnpackRequest<'_>, stream: impl Read) -> Result<Report, 
     while let Some(member) = archive.next_member()? {
         unpacker.add(&member, &mut archive)?;
     }
-    // A stream may be padded after its end; who sends it must not find it closed.
+    // A stream may be padded after its end.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(ArchiveError::Read)?;
     unpacker.finish_directories()?;
     Ok(unpacker.report)
@@ -150,7 +151,8 @@ impl Unpacker<'_> {
     /// A name of the stream as the name below the base.
     fn renamed(&self, name: &[u8], member: &Member) -> Result<MemberPath, CopyError> {
         let parse = |name: &[u8]| {
-            MemberPath::parse(name).map_err(|source| CopyError::Name { member: shown(member), source })
+            MemberPath::parse(name)
+                .map_err(|source| CopyError::Name { member: shown_bytes(&member.name), source })
         };
         let path = parse(name)?;
         let strip = self.request.strip.as_bytes();
@@ -208,7 +210,6 @@ impl Unpacker<'_> {
     }
 
     fn add_directory(&mut self, member: &Member, path: MemberPath, place: &Place) -> Result<(), CopyError> {
-        // Nobody else is to look into it before its attributes are set.
         match mkdirat(&*place.directory, place.name(), Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
@@ -380,16 +381,12 @@ fn time(member: &Member) -> TimeSpec {
     TimeSpec::new(member.mtime.0, i64::from(member.mtime.1))
 }
 
-fn shown(member: &Member) -> String {
-    String::from_utf8_lossy(&member.name).into_owned()
-}
-
 fn refused(member: &Member, why: &'static str) -> CopyError {
-    CopyError::Refused { member: shown(member), why }
+    CopyError::Refused { member: shown_bytes(&member.name), why }
 }
 
 fn write(member: &Member, step: &'static str) -> impl Fn(io::Error) -> CopyError {
-    let member = shown(member);
+    let member = shown_bytes(&member.name);
     move |source| CopyError::Write { member: member.clone(), step, source }
 }
 
