@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::undelayed;
 use crate::{
+    config::IngressConfig,
     connector::Connector,
     guard::Guard,
     proxy::{Client, Proxy},
@@ -88,13 +89,7 @@ async fn speak<C: Connector>(
         }
     };
     let ended = if is_http2 {
-        let mut builder = http2::Builder::new(Tasks::default());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(config.timeouts.keep_alive)
-            .adaptive_window(true)
-            .max_concurrent_streams(limits.streams_per_connection_max)
-            .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
+        let builder = http2_builder(&config);
         let connection = pin!(builder.serve_connection(TokioIo::new(guard), service));
         drive(connection, |connection| connection.graceful_shutdown(), stop).await
     } else {
@@ -110,6 +105,17 @@ async fn speak<C: Connector>(
     if let Some(tunnel) = activity.take_tunnel() {
         tunnel.run().await;
     }
+}
+
+fn http2_builder(config: &IngressConfig) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(Tasks::default());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(config.timeouts.keep_alive)
+        .adaptive_window(true)
+        .max_concurrent_streams(config.limits.streams_per_connection_max)
+        .max_header_list_size(u32::try_from(config.limits.head_bytes_max).unwrap_or(u32::MAX));
+    builder
 }
 
 /// Runs a connection to its end, and asks it once to come to it when `stop` completes.

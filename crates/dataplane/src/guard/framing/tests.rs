@@ -1,3 +1,5 @@
+//! Messages whole, in pieces, and in doubt.
+
 use super::*;
 
 /// Reads `text` in pieces of `size` bytes, as they could arrive.
