@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::ingress::IngressSettings;
+use crate::{ingress::IngressSettings, machines::MachineSettings};
 
 /// Everything that distinguishes one node from another on the same machine.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct AgentConfig {
     pub image_gc_low_percent: u8,
     /// How long the logs and the last word on a removed workload are kept.
     pub records_keep: Duration,
+    /// What microVMs run with.
+    pub machines: MachineSettings,
     /// Flush each committed command to the disk before it is acknowledged.
     pub fsync: bool,
     /// Keep the state in memory alone: everything intended is forgotten when the agent ends.

@@ -33,6 +33,7 @@ use crate::{
     keeper,
     ledger::{Ledger, SubmitError},
     listeners::{ListenError, Listeners},
+    machines::Machines,
     metrics::Metrics,
     prefix::prefix_of,
     programs::find_program,
@@ -121,6 +122,7 @@ pub(crate) struct Node {
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
     pub(crate) sandboxes: Sandboxes,
+    pub(crate) machines: Machines,
     pub(crate) metrics: Metrics,
     pub(crate) urls: Urls,
 }
@@ -218,10 +220,7 @@ async fn build(
         NetworkConfig { bridge, subnet: workload_subnet, prefix, netns_directory: directory.netns() };
     let sandboxes = sandboxes(&config.runtime_directory)?;
     let network = open_network(network_config, &directory, &sandboxes).await?;
-    admission::admit(&ledger, node_id, subnet).await.map_err(|error| match error {
-        SubmitError::Rejected(rejection) => RunError::Rejected(rejection.into()),
-        error => RunError::Admit(error.into()),
-    })?;
+    admission::admit(&ledger, node_id, subnet).await.map_err(not_admitted)?;
     Ok(Node {
         identity: node_id,
         runtime_directory: config.runtime_directory.clone(),
@@ -236,10 +235,18 @@ async fn build(
         network,
         cgroups: Cgroups::new(layout, parent),
         sandboxes,
+        machines: Machines::find(&config.machines, &config.data_directory),
         metrics: Metrics::new(),
         urls: Urls::new(config),
         directory,
     })
+}
+
+fn not_admitted(error: SubmitError) -> RunError {
+    match error {
+        SubmitError::Rejected(rejection) => RunError::Rejected(rejection.into()),
+        error => RunError::Admit(error.into()),
+    }
 }
 
 /// The node's own authority, and what the API is served with on TCP.

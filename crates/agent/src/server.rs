@@ -31,13 +31,12 @@ use std::{error::Error, sync::Arc, time::Duration};
 use hypercore_api::v1::{
     self, FILE_DESCRIPTOR_SET, cluster_service_server::ClusterServiceServer,
     image_service_server::ImageServiceServer, node_service_server::NodeServiceServer,
-    token_service_server::TokenServiceServer,
-    volume_service_server::VolumeServiceServer,
+    token_service_server::TokenServiceServer, volume_service_server::VolumeServiceServer,
 };
 use hypercore_dataplane::tls::Certificates;
 use hypercore_runtime::sandbox::TerminalSize;
-use tokio::net::{TcpListener, UnixListener};
 use rustls::ServerConfig;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, service::Routes, transport::Server};
 

@@ -20,14 +20,14 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use serde::Serialize;
 
 pub(crate) use address::{Bridge, Cidr};
-pub(crate) use choice::{Backend, IngressTlsChoice, LogFormat, LogLevel};
+pub(crate) use choice::{Backend, IngressTlsChoice, LogFormat, LogLevel, Vmm};
 pub(crate) use domain::Domain;
 pub(crate) use load::{DEFAULT_PATH, Loaded, load, load_defaults};
 pub(crate) use mistake::ConfigError;
 pub(crate) use setting::{AbsolutePath, OrEmpty, from_text};
 
 use address::{Cidr6, NodeIdentity, Url};
-use choice::{Algorithm, Encryption, KeyDerivation, Protocol, Signature, TlsVersion, Vmm};
+use choice::{Algorithm, Encryption, KeyDerivation, Protocol, Signature, TlsVersion};
 use setting::{Period, Price, Whole};
 
 /// The whole file. Field names are the keys; `schema` lists them once more with how each is read.

@@ -28,6 +28,7 @@ use hypercore_model::{WorkloadId, WorkloadSpec, user::UserError};
 use oci_spec::{image::ImageConfiguration, runtime::LinuxResources};
 
 pub use mounts::MountFault;
+pub use process::{argv, environment, workdir};
 
 use crate::volume::VolumeStore;
 
@@ -207,7 +208,7 @@ pub struct DiscardError {
 /// [`BundleError::Workdir`] and [`BundleError::Mounted`] are mistakes of whoever wrote the spec or the image.
 pub fn prepare(request: &BundleRequest<'_>) -> Result<Bundle, BundleError> {
     let argv = process::argv(request.spec, request.image).ok_or(BundleError::NoCommand)?;
-    let stop_signal = request.spec.stop_signal.map_or_else(|| stop_signal::parse(request.image), Ok)?;
+    let stop_signal = stop_signal(request.spec, request.image)?;
     let mounted = overlay::mount(request.layers, request.directory, request.mapping)?;
     let written = write_config(request, argv, mounted.first);
     if let (Err(_), true) = (&written, mounted.is_new) {
@@ -233,6 +234,14 @@ pub fn mount_rootfs(layers: &[PathBuf], directory: &Path) -> Result<PathBuf, Bun
 /// Only if the kernel refuses; it doesn't because of files in use.
 pub fn discard(directory: &Path) -> Result<(), DiscardError> {
     overlay::unmount(directory)
+}
+
+/// The signal that asks the first process to end: the spec's, or the image's, or SIGTERM.
+///
+/// # Errors
+/// [`BundleError::StopSignal`].
+pub fn stop_signal(spec: &WorkloadSpec, image: &ImageConfiguration) -> Result<i32, BundleError> {
+    spec.stop_signal.map_or_else(|| stop_signal::parse(image), Ok)
 }
 
 /// The host name inside: as asked for, or the workload's name, or its short id.

@@ -13,6 +13,7 @@
 //! - What is cached is named after what it was made from, and appears whole or not at all.
 //! - Nothing here runs a machine: that is `hypercore-vmm`'s.
 
+pub mod bundle;
 pub mod disk;
 pub mod initramfs;
 pub mod kernel;

@@ -34,6 +34,7 @@ mod port;
 mod prefix;
 mod registry;
 mod sweep;
+mod tap;
 mod traffic;
 mod veth;
 mod work;
@@ -96,6 +97,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// The host's end of a workload's link.
+    #[must_use]
+    pub fn link_name(&self, id: WorkloadId) -> String {
+        attachment::veth_name(&self.config.bridge, id)
+    }
+
     /// Makes the bridge, the settings and the nft table, or takes over what an earlier run of the same node left.
     /// `restored` are the attachments of workloads that still exist. Idempotent; their traffic is never interrupted.
     ///

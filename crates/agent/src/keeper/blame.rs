@@ -6,13 +6,14 @@ use std::{error::Error, io};
 use hypercore_runtime::{
     bundle::{BundleError, MountFault},
     image::{ImportError, LoginError, PullError, RemoveError, TransferError},
+    machine::bundle::MachineError,
     network::{AttachError, ClaimError, HostsError},
     sandbox::{ExecError, LaunchError},
 };
 
 use tonic::Code;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, machines::Unavailable};
 
 /// Why an image could not be pulled.
 pub(crate) fn pull(error: &PullError) -> Failure {
@@ -200,13 +201,31 @@ pub(super) fn disk(what: &str, error: &io::Error) -> Failure {
     Failure { code: code.into(), message: format!("the node could not {what}: {error}"), hint: hint.into() }
 }
 
-/// The node has no engine for microVMs.
-pub(super) fn no_microvm() -> Failure {
-    Failure {
-        code: "isolation_unsupported".into(),
-        message: "this node can't run microVMs: it has no engine for them".into(),
-        hint: "run it with `--isolation container`".into(),
-    }
+/// The node runs no microVMs.
+pub(super) fn no_machines(error: &Unavailable) -> Failure {
+    let hint = match error {
+        Unavailable::NoQemu | Unavailable::Kernel(_) => {
+            "`hypercore doctor --fix` installs what microVMs need; or run it with `--isolation container`"
+        }
+        Unavailable::Monitor(_) | Unavailable::NoAgent(_) => "or run it with `--isolation container`",
+    };
+    Failure::of("isolation_unsupported", error, hint)
+}
+
+/// Why there is no machine.
+pub(super) fn machine(error: &MachineError) -> Failure {
+    let (code, hint) = match error {
+        MachineError::Bundle(error) => return bundle(error),
+        MachineError::Unsupported(_) => {
+            ("isolation_unsupported", "run it without, or with `--isolation container`")
+        }
+        MachineError::Memory(_) => ("invalid_request", "give it more with --memory"),
+        MachineError::Initramfs(_) => ("machine_failed", "`hypercore doctor` checks what microVMs need"),
+        MachineError::RootImage(_) | MachineError::Disk(_) | MachineError::File { .. } => {
+            ("disk_failed", "see whether the node's disk is full")
+        }
+    };
+    Failure::of(code, error, hint)
 }
 
 /// A step panicked.

@@ -8,6 +8,7 @@ use hypercore_model::{ImageReference, Isolation, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
     bundle::{self, Bundle, BundleRequest, Mapping},
     image::{Image, ImageLease, PullProgress},
+    machine::{self, bundle::MachineRequest},
     network::{Attaching, Attachment, AttachmentRequest, write_hosts_files},
     sandbox::{Engine, LaunchRequest, LogLimits, Sandbox},
 };
@@ -101,9 +102,6 @@ impl Keeper {
     }
 
     async fn launch(&self, record: &WorkloadRecord, image: ImageLease) -> Result<(), Failure> {
-        if record.spec.isolation == Isolation::MicroVm {
-            return Err(blame::no_microvm());
-        }
         self.update(|observed| {
             observed.due = None;
             observed.advance(LifecycleEvent::StartBegun);
@@ -146,6 +144,7 @@ impl Keeper {
             ports: spec.ports.clone(),
             tenant: spec.tenant.clone(),
             allow: spec.allow.clone(),
+            is_machine: spec.isolation == Isolation::MicroVm,
         };
         let attaching = self.node.network.begin_attach(self.id, &request).await;
         let attaching = attaching.map_err(|error| blame::attach(&error))?;
@@ -157,6 +156,48 @@ impl Keeper {
 
     #[tracing::instrument(name = "bundle", skip_all, fields(workload = %self.id))]
     async fn bundle(
+        &self,
+        record: &WorkloadRecord,
+        image: &Image,
+        attachment: Attachment,
+    ) -> Result<Bundle, Failure> {
+        match record.spec.isolation {
+            Isolation::Container => self.container(record, image, attachment).await,
+            Isolation::MicroVm => self.machine(record, image, attachment).await,
+        }
+    }
+
+    /// What a microVM boots from.
+    async fn machine(
+        &self,
+        record: &WorkloadRecord,
+        image: &Image,
+        attachment: Attachment,
+    ) -> Result<Bundle, Failure> {
+        let platform = self.node.machines.platform().map_err(blame::no_machines)?.clone();
+        let (node, id) = (Arc::clone(&self.node), self.id);
+        let (spec, image) = (record.spec.clone(), image.clone());
+        let directory = self.paths.directory().to_owned();
+        let prepared = tokio::task::spawn_blocking(move || {
+            let request = MachineRequest {
+                id,
+                spec: &spec,
+                image: &image.config,
+                image_digest: &image.digest,
+                layers: &image.layers,
+                directory: &directory,
+                machine_directory: &node.sandboxes.machine_directory(id),
+                attachment: &attachment,
+                link_name: &node.network.link_name(id),
+                cgroup_path: &node.cgroups.path_of(id),
+            };
+            machine::bundle::prepare(&request, &platform)
+        });
+        prepared.await.map_err(|error| blame::defect(&error))?.map_err(|error| blame::machine(&error))
+    }
+
+    /// What a container is made from.
+    async fn container(
         &self,
         record: &WorkloadRecord,
         image: &Image,
@@ -193,10 +234,17 @@ impl Keeper {
             id: self.id,
             attempt: record.attempt,
             directory: bundle.directory.clone(),
-            engine: Engine::Container,
+            engine: match record.spec.isolation {
+                Isolation::Container => Engine::Container,
+                Isolation::MicroVm => Engine::Machine,
+            },
             tty: record.spec.tty,
             stdin_open: record.spec.stdin_open,
-            oom_events: Some(self.node.cgroups.oom_events(self.id)),
+            oom_events: Some(match record.spec.isolation {
+                Isolation::Container => self.node.cgroups.oom_events(self.id),
+                // What the guest's kernel has killed, which the host's can't know.
+                Isolation::MicroVm => self.paths.directory().join("oom"),
+            }),
             log: LogLimits::default(),
         };
         self.node.sandboxes.launch(request).await.map_err(|error| blame::launch(&error))

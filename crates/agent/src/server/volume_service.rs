@@ -103,7 +103,8 @@ fn users(node: &Node, name: &VolumeName) -> Vec<WorkloadId> {
 }
 
 fn parse(text: &str) -> Result<VolumeName, Problem> {
-    text.parse().map_err(|error| Problem::invalid("invalid_volume_name", format!("not a volume's name: {error}")))
+    text.parse()
+        .map_err(|error| Problem::invalid("invalid_volume_name", format!("not a volume's name: {error}")))
 }
 
 /// A name for a volume that was given none.

@@ -4,7 +4,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use hypercore_model::{WorkloadSpec, user::User};
+use hypercore_model::{WorkloadId, WorkloadSpec, user::User};
 use oci_spec::{
     image::{Config, ImageConfiguration},
     runtime::{Process, User as ProcessUser},
@@ -16,7 +16,8 @@ use super::{BundleError, BundleRequest, hostname, rights, rootfs::Root};
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Entrypoint and arguments. An entrypoint in the spec drops the image's arguments too. `None` if there is nothing to run.
-pub(super) fn argv(spec: &WorkloadSpec, image: &ImageConfiguration) -> Option<Vec<String>> {
+#[must_use]
+pub fn argv(spec: &WorkloadSpec, image: &ImageConfiguration) -> Option<Vec<String>> {
     let of_image = |field: fn(&Config) -> &Option<Vec<String>>| {
         image.config().as_ref().and_then(|config| field(config).clone()).unwrap_or_default()
     };
@@ -42,7 +43,10 @@ pub(super) fn user(
 }
 
 /// The working directory: the spec's, or the image's, or `/`. Free of `.` and `..`.
-pub(super) fn workdir(spec: &WorkloadSpec, image: &ImageConfiguration) -> Result<PathBuf, BundleError> {
+///
+/// # Errors
+/// [`BundleError::WorkdirRelative`].
+pub fn workdir(spec: &WorkloadSpec, image: &ImageConfiguration) -> Result<PathBuf, BundleError> {
     let of_image = image.config().as_ref().and_then(|config| config.working_dir().as_deref());
     let text = spec.workdir.as_deref().or(of_image).filter(|text| !text.is_empty()).unwrap_or("/");
     if !text.starts_with('/') {
@@ -80,25 +84,33 @@ pub(super) fn process(
     Ok(process)
 }
 
-/// Defaults first, then the image's, then the spec's; a key that comes again replaces in place.
+/// What [`environment`] says, and a home.
 fn env(request: &BundleRequest<'_>, user: &User) -> Vec<String> {
-    let mut env = vec![PATH_DEFAULT.to_owned(), format!("HOSTNAME={}", hostname(request.id, request.spec))];
-    if request.spec.tty {
+    let mut env = environment(request.id, request.spec, request.image);
+    // An empty HOME would make the C library look it up itself later, by plugins out of the image.
+    if !env.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+        set(&mut env, format!("HOME={}", user.home));
+    }
+    env
+}
+
+/// Defaults first, then the image's, then the spec's; a key that comes again replaces in place. Without a home, which
+/// is its user's.
+#[must_use]
+pub fn environment(id: WorkloadId, spec: &WorkloadSpec, image: &ImageConfiguration) -> Vec<String> {
+    let mut env = vec![PATH_DEFAULT.to_owned(), format!("HOSTNAME={}", hostname(id, spec))];
+    if spec.tty {
         env.push("TERM=xterm".to_owned());
     }
-    let of_image = request.image.config().as_ref().and_then(|config| config.env().clone());
+    let of_image = image.config().as_ref().and_then(|config| config.env().clone());
     for entry in of_image.unwrap_or_default() {
         // An entry without `=` can't be given to a process; docker drops such of an image too.
         if entry.contains('=') && !entry.contains('\0') {
             set(&mut env, entry);
         }
     }
-    for (key, value) in &request.spec.env {
+    for (key, value) in &spec.env {
         set(&mut env, format!("{key}={value}"));
-    }
-    // An empty HOME would make the C library look it up itself later, by plugins out of the image.
-    if !env.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
-        set(&mut env, format!("HOME={}", user.home));
     }
     env
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU16,
     path::{Path, PathBuf},
 };
@@ -24,6 +24,8 @@ pub struct AttachmentRequest {
     pub tenant: TenantName,
     /// What it may reach beyond that and the outside.
     pub allow: BTreeSet<Allowance>,
+    /// Whether its link is a machine's: a TAP device, whose other end the machine opens.
+    pub is_machine: bool,
 }
 
 /// One published port, with the host port that was asked for or chosen.
@@ -80,15 +82,35 @@ pub struct Attachment {
     /// The interface group of its link, by which the firewall knows its tenant. 0 in files from before there were any.
     #[serde(default)]
     pub(super) group: u32,
+    /// Whether its link is a machine's.
+    #[serde(default)]
+    pub(super) is_machine: bool,
+    /// The gateway of its IPv6 address, if it has one.
+    #[serde(default)]
+    pub(super) gateway6: Option<(Ipv6Addr, u8)>,
 }
 
 impl Attachment {
+    /// The hardware address of both ends of its link, such as `02:68:0a:00:00:02`.
+    #[must_use]
+    pub fn hardware_address(&self) -> String {
+        hardware_address(self.address).map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    /// Each of its addresses, with its gateway and the length of its prefix in bits.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, IpAddr, u8)> {
+        let six = self.address6.zip(self.gateway6);
+        std::iter::once((self.address.into(), self.gateway.into(), self.prefix_len))
+            .chain(six.map(|(address, (gateway, len))| (address.into(), gateway.into(), len)))
+    }
+
     /// Whether this is what `request` asks for.
     #[must_use]
     pub fn satisfies(&self, request: &AttachmentRequest) -> bool {
         self.ports.len() == request.ports.len()
             && self.ports.iter().zip(&request.ports).all(|(port, mapping)| port.satisfies(mapping))
-            && (&self.tenant, &self.allow) == (&request.tenant, &request.allow)
+            && (&self.tenant, &self.allow, self.is_machine)
+                == (&request.tenant, &request.allow, request.is_machine)
     }
 }
 
@@ -107,6 +129,8 @@ impl Attachment {
             tenant: TenantName::default(),
             allow: BTreeSet::new(),
             group: 0,
+            is_machine: false,
+            gateway6: None,
         }
     }
 }

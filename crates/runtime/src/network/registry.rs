@@ -179,6 +179,10 @@ impl Registry {
             tenant: request.tenant.clone(),
             allow: request.allow.clone(),
             group,
+            is_machine: request.is_machine,
+            gateway6: self
+                .prefix
+                .map(|prefix| (prefix.address_of(self.subnet.gateway()), prefix.prefix_len())),
         };
         self.slots.insert(id, Slot { attachment: attachment.clone(), phase: Phase::Working, _held: held });
         Ok(attachment)

@@ -30,6 +30,7 @@ use super::{
     namespace,
     netlink::{CREATE, Netlink},
     prefix::WorkloadPrefix,
+    tap,
 };
 
 /// Name of a workload's interface inside its namespace.
@@ -51,6 +52,8 @@ pub(super) struct Veth {
     address: Ipv4Addr,
     /// The prefix, on a node that has one and for a workload that has an address in it.
     prefix: Option<WorkloadPrefix>,
+    /// A machine's link is a TAP device, whose other end the machine configures for itself.
+    is_machine: bool,
 }
 
 impl Veth {
@@ -69,12 +72,23 @@ impl Veth {
             subnet,
             address: attachment.address,
             prefix: prefix.filter(|_| attachment.address6.is_some()),
+            is_machine: attachment.is_machine,
         }
     }
 
     /// The name of the host's end.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Makes the device that is a machine's link, and the host's routes to it; `false` for what is no machine's. Call it
+    /// in the host's namespace.
+    pub(super) fn create_for_machine(&self, host: &mut Netlink) -> Result<bool, LinkError> {
+        if !self.is_machine {
+            return Ok(false);
+        }
+        tap::create(&self.name).map_err(|source| LinkError::Create(self.name.clone(), source))?;
+        self.configure_host(host).map(|()| true)
     }
 
     /// Makes the pair, with its peer born inside `namespace`, and the host's routes to it. Only the host's end is up:
@@ -140,6 +154,9 @@ impl Veth {
     /// Configures the inside of the namespace that `inside` was opened in: loopback up, `eth0` with its addresses, the
     /// default routes by the bridge's.
     pub(super) fn configure_inside(&self, inside: &mut Netlink) -> Result<(), LinkError> {
+        if self.is_machine {
+            return Ok(());
+        }
         link::set(inside, "lo", LinkUnspec::new_with_name("lo").up().build())?;
         let index = link::get(inside, INSIDE)?.index;
         link::set(inside, INSIDE, LinkUnspec::new_with_index(index).arp(false).up().build())?;

@@ -58,7 +58,11 @@ impl Plan {
         self.firewall.admit(&self.attachment)?;
         // Opened before the thread leaves the host's namespace, so it keeps talking to that one.
         let mut host = Netlink::open().map_err(LinkError::Socket)?;
+        let is_machine = self.veth.create_for_machine(&mut host)?;
         let netns = namespace::enter_new(&self.attachment.netns, self.attachment.address6.is_some())?;
+        if is_machine {
+            return Ok(());
+        }
         let mut inside = Netlink::open().map_err(LinkError::Socket)?;
         self.veth.create(&mut host, &netns)?;
         Ok(self.veth.configure_inside(&mut inside)?)

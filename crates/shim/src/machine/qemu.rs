@@ -64,20 +64,23 @@ pub(super) fn command(spec: &MachineSpec, sockets: &Sockets<'_>, tap: Option<Bor
         .args(["-device", "virtio-rng-pci"])
         // Gives back what the guest doesn't use.
         .args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);
+    add_disks(&mut command, spec);
+    if let (Some(tap), Some(network)) = (tap, &spec.network) {
+        let (number, mac) = (tap.as_raw_fd(), &network.hardware_address);
+        command.args(["-netdev", &format!("tap,id=net,fd={number}")]);
+        // Without its boot ROM, which would look for a server to boot from.
+        command.args(["-device", &format!("virtio-net-pci,netdev=net,romfile=,mac={mac}")]);
+    }
+    command
+}
+
+fn add_disks(command: &mut Command, spec: &MachineSpec) {
     for (index, disk) in spec.disks.iter().enumerate() {
         let suffix = if disk.read_only { ",readonly=on" } else { ",discard=unmap" };
         let drive = format!("if=none,id=disk{index},format=raw{suffix},file=");
         command.arg("-drive").arg(joined(&drive, &disk.path, ""));
         command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial)]);
     }
-    if let (Some(tap), Some(network)) = (tap, &spec.network) {
-        let number = tap.as_raw_fd();
-        command.args(["-netdev", &format!("tap,id=net,fd={number}")]);
-        // Without its boot ROM, which would look for a server to boot from.
-        let mac = &network.hardware_address;
-        command.args(["-device", &format!("virtio-net-pci,netdev=net,romfile=,mac={mac}")]);
-    }
-    command
 }
 
 /// An option with a path in it. A comma in a path is doubled, as QEMU's option syntax wants it.

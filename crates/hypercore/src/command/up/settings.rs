@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
-use hypercore_agent::{AgentConfig, TlsFiles};
+use hypercore_agent::{AgentConfig, MachineSettings, TlsFiles};
 use hypercore_api::ErrorKind;
+use hypercore_model::machine::Monitor;
 
 use crate::{
-    config::{AbsolutePath, Backend, Bridge, Cidr, Config, LogFormat, LogLevel, OrEmpty, from_text},
+    config::{AbsolutePath, Backend, Bridge, Cidr, Config, LogFormat, LogLevel, OrEmpty, Vmm, from_text},
     failure::Failure,
 };
 
@@ -105,9 +106,22 @@ impl SettingArgs {
             image_gc_high_percent: percent(config.runtime.image_gc_high_percent.0),
             image_gc_low_percent: percent(config.runtime.image_gc_low_percent.0),
             records_keep: config.runtime.records_keep.duration(),
+            machines: machines(config),
             fsync: config.storage.fsync,
             in_memory: config.storage.backend == Backend::Memory,
         })
+    }
+}
+
+fn machines(config: &Config) -> MachineSettings {
+    MachineSettings {
+        monitor: match config.runtime.vmm {
+            Vmm::Auto => None,
+            Vmm::Firecracker => Some(Monitor::Firecracker),
+            Vmm::CloudHypervisor => Some(Monitor::CloudHypervisor),
+            Vmm::Qemu => Some(Monitor::Qemu),
+        },
+        kernel: config.runtime.kernel.get().map(|path| path.as_path().to_owned()),
     }
 }
 

@@ -1,0 +1,108 @@
+//! What this node runs microVMs with: found when the agent starts, or the reason why there are none.
+//! It refuses to promise what was not tried: KVM is used only where it was asked for by name.
+
+use std::path::{Path, PathBuf};
+
+use hypercore_model::machine::{Accelerator, Monitor};
+use hypercore_runtime::machine::{
+    bundle::Platform,
+    kernel::{Kernel, KernelError},
+};
+
+use crate::programs::find_program;
+
+/// The program of QEMU.
+const QEMU: &str = "qemu-system-x86_64";
+/// Where programs of the host are looked for.
+const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"];
+/// Where a package may bring a kernel.
+const KERNEL_OF_HOST: &str = "/usr/lib/hypercore/kernel";
+
+/// Settings of microVMs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MachineSettings {
+    /// Which monitor; `None` takes the best that works.
+    pub monitor: Option<Monitor>,
+    /// The guests' kernel, or an unpacked kernel package; `None` looks in the data directory and where packages put it.
+    pub kernel: Option<PathBuf>,
+}
+
+/// Why this node runs no microVMs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unavailable {
+    /// A monitor that nobody has taught the node.
+    #[error("microVMs with {0} are not there yet; [runtime] vmm can be auto or qemu")]
+    Monitor(&'static str),
+    /// QEMU is not installed.
+    #[error("{QEMU} is not installed")]
+    NoQemu,
+    /// No kernel for the guests.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The guest agent is not installed.
+    #[error("the guest agent {} is not installed", .0.display())]
+    NoAgent(PathBuf),
+}
+
+/// What runs microVMs here.
+#[derive(Debug)]
+pub(crate) struct Machines(Result<Platform, Unavailable>);
+
+impl Machines {
+    /// Looks for everything; `data_directory` is the node's own.
+    pub(crate) fn find(settings: &MachineSettings, data_directory: &Path) -> Self {
+        Self(find(settings, data_directory, find_program("hypercore-guest")))
+    }
+
+    /// The platform, or why there is none.
+    pub(crate) fn platform(&self) -> Result<&Platform, &Unavailable> {
+        self.0.as_ref()
+    }
+}
+
+fn find(
+    settings: &MachineSettings,
+    data_directory: &Path,
+    agent: Result<PathBuf, PathBuf>,
+) -> Result<Platform, Unavailable> {
+    match settings.monitor {
+        None | Some(Monitor::Qemu) => {}
+        Some(Monitor::Firecracker) => return Err(Unavailable::Monitor("firecracker")),
+        Some(Monitor::CloudHypervisor) => return Err(Unavailable::Monitor("cloud-hypervisor")),
+    }
+    let program = program(QEMU).ok_or(Unavailable::NoQemu)?;
+    let agent = agent.map_err(Unavailable::NoAgent)?;
+    let own = data_directory.join("kernel");
+    let kernel = match &settings.kernel {
+        Some(path) if path.is_dir() => Kernel::in_tree(path),
+        Some(path) => Kernel::at(path),
+        None if own.is_dir() => Kernel::in_tree(&own),
+        None if Path::new(KERNEL_OF_HOST).is_dir() => Kernel::in_tree(Path::new(KERNEL_OF_HOST)),
+        None => Err(KernelError::Missing(own)),
+    }?;
+    let cache = data_directory.join("images/vm");
+    Ok(Platform { monitor: Monitor::Qemu, program, accelerator: Accelerator::Tcg, kernel, agent, cache })
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    PROGRAM_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let of = |monitor, agent| {
+            let settings = MachineSettings { monitor, kernel: Some(scratch.path().join("none")) };
+            find(&settings, scratch.path(), agent).unwrap_err()
+        };
+        let agent = scratch.path().join("hypercore-guest");
+        let firecracker = of(Some(Monitor::Firecracker), Ok(agent.clone()));
+        assert!(matches!(firecracker, Unavailable::Monitor("firecracker")));
+        assert!(matches!(of(None, Err(agent.clone())), Unavailable::NoQemu | Unavailable::NoAgent(_)));
+        assert!(matches!(of(None, Ok(agent)), Unavailable::NoQemu | Unavailable::Kernel(_)));
+    }
+}
