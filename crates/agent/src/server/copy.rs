@@ -8,6 +8,8 @@ mod pipe;
 use std::{path::Path, thread};
 
 use hypercore_api::v1::{self, copy_request::Message as In, copy_response::Message as Out};
+use hypercore_cluster::state::WorkloadRecord;
+use hypercore_model::Isolation;
 use hypercore_runtime::copy::{
     CopyError, Fault, IdMap, Nodes, Owner, PackRequest, Report, Stat, UnpackRequest, pack, unpack,
 };
@@ -36,6 +38,7 @@ impl Handlers {
             return Err(Problem::invalid("invalid_request", "the first message must be `start`").into());
         };
         let record = target::known(self, &start.id)?;
+        refuse_machine(&record)?;
         let slot = COPIES.try_acquire().map_err(|_| {
             Problem::new(
                 Code::ResourceExhausted,
@@ -68,6 +71,20 @@ impl Handlers {
             }
         });
         Ok(ReceiverStream::new(stream))
+    }
+}
+
+/// A machine's files are on its own disk. What the host sees of its first process is a stand-in, whose files are the
+/// host's: nobody may take those for the workload's.
+fn refuse_machine(record: &WorkloadRecord) -> Result<(), Problem> {
+    match record.spec.isolation {
+        Isolation::Container => Ok(()),
+        Isolation::MicroVm => Err(Problem::new(
+            Code::FailedPrecondition,
+            "isolation_unsupported",
+            "files can't be copied into or out of a microVM yet",
+        )
+        .hint("pipe them: `hypercore exec WORKLOAD cat PATH`, or `hypercore exec -i WORKLOAD tee PATH`")),
     }
 }
 
