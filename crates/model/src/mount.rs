@@ -1,16 +1,11 @@
 //! What a workload gets mounted besides its image: host directories, named volumes and memory.
 //! It refuses to look at the disk: whether a path or a volume exists is the node's to say.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    limits::PATH_LEN_MAX,
-    name::{NameError, check_label},
-    text::serde_as_text,
-    units::parse_size,
-};
+use crate::{limits::PATH_LEN_MAX, name::NameError, text::label, units::parse_size};
 
 /// Why a text is not a mount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,33 +28,10 @@ pub enum MountError {
     Volume(#[from] NameError),
 }
 
-/// The name of a volume: 1 to 63 of `a-z 0-9 -`, not beginning or ending with `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VolumeName(String);
-
-impl VolumeName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+label! {
+    /// The name of a volume: 1 to 63 of `a-z 0-9 -`, not beginning or ending with `-`.
+    VolumeName
 }
-
-impl fmt::Display for VolumeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for VolumeName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check_label(text).map(|()| Self(text.to_owned()))
-    }
-}
-
-serde_as_text!(VolumeName);
 
 /// Where the content of a mount comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,6 @@
 //! Names that people give to workloads: one DNS label, because a name becomes `<name>.<base-url>`.
 
-use std::{fmt, str::FromStr};
-
-use crate::{limits::NAME_LEN_MAX, text::serde_as_text};
+use crate::{limits::NAME_LEN_MAX, text::label};
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,30 +18,9 @@ pub enum NameError {
     Characters(String),
 }
 
-/// A workload's name: 1 to 63 of `a-z 0-9 -`, not beginning or ending with `-` (RFC 1123 §2.1).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkloadName(String);
-
-impl WorkloadName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for WorkloadName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for WorkloadName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check_label(text).map(|()| Self(text.to_owned()))
-    }
+label! {
+    /// A workload's name: 1 to 63 of `a-z 0-9 -`, not beginning or ending with `-` (RFC 1123 §2.1).
+    WorkloadName
 }
 
 /// Checks that a text is one DNS label (RFC 1123 §2.1).
@@ -60,8 +37,6 @@ pub(crate) fn check_label(text: &str) -> Result<(), NameError> {
     }
     Ok(())
 }
-
-serde_as_text!(WorkloadName);
 
 #[cfg(test)]
 mod tests {

@@ -4,21 +4,11 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    name::{NameError, check_label},
-    text::serde_as_text,
-};
+use crate::text::label;
 
-/// A tenant: the people or programs whose workloads may reach each other. A DNS label; `default` when none was named.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantName(String);
-
-impl TenantName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+label! {
+    /// A tenant: the people or programs whose workloads may reach each other. A DNS label; `default` when none was named.
+    TenantName
 }
 
 impl Default for TenantName {
@@ -26,22 +16,6 @@ impl Default for TenantName {
         Self("default".to_owned())
     }
 }
-
-impl fmt::Display for TenantName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for TenantName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check_label(text).map(|()| Self(text.to_owned()))
-    }
-}
-
-serde_as_text!(TenantName);
 
 /// Why a text is not an allowance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

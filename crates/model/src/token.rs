@@ -4,10 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    name::{NameError, check_label},
-    text::serde_as_text,
-};
+use crate::text::{label, serde_as_text};
 
 /// Why a text is not a token's id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,33 +57,10 @@ impl FromStr for TokenId {
 
 serde_as_text!(TokenId);
 
-/// What people call a token: a DNS label, such as `ci` or `laptop`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenName(String);
-
-impl TokenName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+label! {
+    /// What people call a token: a DNS label, such as `ci` or `laptop`.
+    TokenName
 }
-
-impl fmt::Display for TokenName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for TokenName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        check_label(text).map(|()| Self(text.to_owned()))
-    }
-}
-
-serde_as_text!(TokenName);
 
 /// Why a text is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
