@@ -26,7 +26,7 @@ mod world;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{install, interrupt, shell};
+use crate::{guest, install, interrupt, shell};
 use table::Line;
 use world::World;
 
@@ -88,6 +88,7 @@ fn measure(rows: &[(&str, Row)], lines: &mut Vec<Line>) -> Result<()> {
 /// Only rows that need a node pay for its build.
 fn open_world() -> Result<World> {
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked", "--release"]))?;
+    guest::build("release")?;
     World::open()
 }
 

@@ -14,13 +14,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{install, shell};
+use crate::{guest, install, shell};
 
 /// What completions are written for: the shell, and the suffix of the file.
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
-/// What is packed, as `assets` in `crates/hypercore/Cargo.toml` lists it.
-const PROGRAMS: [&str; 3] = ["hypercore", "hypercore-shim", "hypercore-engine"];
+/// What is packed, as `assets` in `crates/hypercore/Cargo.toml` lists it, beside the guest's program.
+const PROGRAMS: [&str; 4] = ["hypercore", "hypercore-shim", "hypercore-engine", "hypercore-vmm"];
 
 /// How it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,8 @@ fn build_programs(profile: Profile) -> Result<()> {
     if profile == Profile::Release {
         build.arg("--release");
     }
-    shell::run(&mut build)
+    shell::run(&mut build)?;
+    guest::build(profile.directory()).map(drop)
 }
 
 fn write_completions(profile: Profile) -> Result<()> {

@@ -15,6 +15,7 @@ mod bench;
 mod ci;
 mod deb;
 mod demo;
+mod guest;
 mod install;
 mod interrupt;
 mod node;
@@ -33,7 +34,8 @@ usage: cargo xtask <command>
   tidy               check the crate graph, sizes, headers, names and purity
   ci                 format, clippy, tidy, deny, test: what .ci/run does
   bench [NAME...]    measure the rows of SPECIFICATION.md; without a name, all of them
-  deb [--check]      build the Debian package; try it on a Debian of its own";
+  deb [--check]      build the Debian package; try it on a Debian of its own
+  guest [--release]  build the static program that is process 1 of microVMs, beside the others";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(),
         "bench" => bench::run(rest),
         "deb" => deb::run(rest),
+        "guest" => guest::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

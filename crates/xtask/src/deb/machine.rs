@@ -40,8 +40,7 @@ impl Machine {
     /// When the tree can't be made, or systemd doesn't come up.
     pub(super) fn boot() -> Result<Self> {
         let tree = tree()?;
-        let root =
-            tempfile::Builder::new().prefix("hypercore-deb-").tempdir().context("making a directory")?;
+        let root = tempfile::Builder::new().prefix("deb-machine-").tempdir().context("making a directory")?;
         shell::run(Command::new("cp").arg("-a").arg(tree.join(".")).arg(root.path()))?;
         let log = fs::File::create(root.path().join("root/boot.log")).context("making the boot log")?;
         make_cgroups()?;
