@@ -19,6 +19,7 @@ pub(crate) mod cgroup;
 mod children;
 mod create;
 mod delete;
+mod entry;
 mod exec;
 mod fork;
 mod init;

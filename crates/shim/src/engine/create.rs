@@ -14,12 +14,13 @@ use super::{
     mapped::Mapped,
     own_program,
     stage::{self, Brought, Stage},
+    user_namespace,
 };
 use crate::report::{Failure, FailureCode};
 use libcontainer::{
     container::{Container as Made, builder::ContainerBuilder},
     error::LibcontainerError,
-    oci_spec::runtime::{LinuxResources, Spec},
+    oci_spec::runtime::{LinuxIdMapping, LinuxResources, Spec, User},
     syscall::syscall::SyscallType,
 };
 
@@ -33,6 +34,9 @@ struct Plan<'a> {
     cgroup: Cgroup,
     resources: LinuxResources,
     stage: Stage,
+    /// Whose process it is, by the container's ids.
+    user: User,
+    mapping: Option<LinuxIdMapping>,
     console_socket: Option<PathBuf>,
     /// The engine is to stay as the container's init.
     stays: bool,
@@ -72,6 +76,8 @@ impl<'a> Plan<'a> {
         let resources = linux.resources().clone().unwrap_or_default();
         let annotations = spec.annotations().as_ref();
         let stays = annotations.and_then(|notes| notes.get(INIT_ANNOTATION)).is_some_and(|is| is == "true");
+        let user = spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
+        let mapping = user_namespace::mapping_of(&spec);
         let may_be_traced = spec.process().as_ref().is_some_and(own_program::may_be_traced);
         let mapped = Mapped::adapt(&mut spec);
         let (spec, mut brought) = stage::adapt(spec, bundle);
@@ -81,13 +87,16 @@ impl<'a> Plan<'a> {
         brought.push(Brought::as_it_is(&container.root));
         brought.extend(console_socket.as_deref().map(Brought::as_it_is));
         let stage = Stage { config, brought, mapped };
-        Ok(Self { container, cgroup, resources, stage, console_socket, stays, may_be_traced })
+        Ok(Self { container, cgroup, resources, stage, user, mapping, console_socket, stays, may_be_traced })
     }
 
     fn start(&self) -> Result<i32, Failure> {
         self.cgroup.make().map_err(|error| engine_failure("the cgroup can't be made", &error))?;
-        let (pid, verdict) =
-            inside::run(&self.cgroup, &self.stage, self.stays, |launcher| self.build(launcher))?;
+        let (pid, verdict) = inside::run(&self.cgroup, self.stays, |launcher| {
+            inside::give_streams(&self.user, self.mapping)
+                .map_err(|error| engine_failure("the standard streams can't be given away", &error))?;
+            inside::on_stage(&self.stage, || self.build(launcher))
+        })?;
         self.container
             .write_config(&self.stage.config)
             .map_err(|error| engine_failure("the container's notes can't be written", &error))?;

@@ -26,11 +26,13 @@ use nix::{
 use super::{
     Container, accounts,
     cgroup::Cgroup,
-    engine_failure, inside,
+    engine_failure,
+    entry::{Entry, EntryError},
+    inside,
     launcher::Launcher,
     own_program,
     stage::{self, Brought, Stage},
-    user_namespace,
+    user_namespace, verdict,
 };
 use crate::{
     process::ProcessRequest,
@@ -71,11 +73,6 @@ fn join(
         own_program::protect(report_fd)
             .map_err(|error| engine_failure("the engine's program can't be protected", &error))?;
     }
-    // `libcontainer` joins every namespace but this one: the process would be the host's root.
-    if user_namespace::mapping_of(&spec).is_some() {
-        let message = "no further process can be started in a workload with a user namespace".to_owned();
-        return Err(Failure { code: FailureCode::Engine, message });
-    }
     let cgroups_path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     let cgroup = Cgroup::at(&cgroups_path.unwrap_or_default())
         .map_err(|error| engine_failure("the cgroup can't be used", &error))?;
@@ -83,21 +80,56 @@ fn join(
         let message = format!("the container {} is paused", container.id);
         return Err(Failure { code: FailureCode::Frozen, message });
     }
-    let process = in_memory(&process(&spec, init_pid, request)?)
-        .map_err(|error| engine_failure("no memory for the process", &error))?;
+    let process = process(&spec, init_pid, request)?;
+    inside::give_streams(process.user(), user_namespace::mapping_of(&spec))
+        .map_err(|error| engine_failure("the standard streams can't be given away", &error))?;
+    let verdict = match user_namespace::mapping_of(&spec) {
+        Some(_) => enter(container, &cgroup, init_pid, spec, process, console_socket.as_deref()),
+        None => build_on_stage(container, &cgroup, &spec, config, &process, console_socket),
+    };
+    let (pid, verdict) = verdict?;
+    verdict.end()?;
+    Ok(pid)
+}
+
+/// Lets `libcontainer` join the container.
+fn build_on_stage(
+    container: &Container,
+    cgroup: &Cgroup,
+    spec: &Spec,
+    config: Vec<u8>,
+    process: &Process,
+    console_socket: Option<PathBuf>,
+) -> Result<(i32, verdict::Receiver), Failure> {
+    let process = in_memory(process).map_err(|error| engine_failure("no memory for the process", &error))?;
     let workspace =
         Workspace::make(container).map_err(|error| engine_failure("no place for the exec", &error))?;
     let file = PathBuf::from(format!("/proc/self/fd/{}", process.as_raw_fd()));
     let mut brought = vec![Brought::as_it_is(&container.root)];
     // These have to be there, although the process will see the container's mounts.
-    brought.extend(stage::root_and_namespaces(&spec));
+    brought.extend(stage::root_and_namespaces(spec));
     brought.extend(console_socket.as_deref().map(Brought::as_it_is));
     let stage = Stage { config, brought, mapped: None };
-    let (pid, verdict) = inside::run(&cgroup, &stage, false, |launcher| {
-        build(container, &workspace, &file, console_socket, launcher)
-    })?;
-    verdict.end()?;
-    Ok(pid)
+    inside::run(cgroup, false, |launcher| {
+        inside::on_stage(&stage, || build(container, &workspace, &file, console_socket, launcher))
+    })
+}
+
+/// Joins a container that has a user namespace.
+fn enter(
+    container: &Container,
+    cgroup: &Cgroup,
+    init_pid: i32,
+    mut spec: Spec,
+    process: Process,
+    console_socket: Option<&Path>,
+) -> Result<(i32, verdict::Receiver), Failure> {
+    let failed = |error: EntryError| engine_failure("the container can't be entered", &error);
+    let entry = Entry::open(init_pid, console_socket).map_err(failed)?;
+    // What was opened is this container's only if the process still is.
+    running(container)?;
+    spec.set_process(Some(process));
+    inside::run(cgroup, false, |launcher| entry.start(&spec, &launcher).map_err(failed))
 }
 
 fn read_request(path: &Path) -> Result<ProcessRequest, Failure> {

@@ -72,18 +72,26 @@ fn an_exec_gets_a_terminal_of_the_right_size() {
     if skip_without_root("an_exec_gets_a_terminal_of_the_right_size") {
         return;
     }
-    let machine = Machine::shell("sleep 100");
+    for user_namespace in [false, true] {
+        sized(user_namespace);
+    }
+}
+
+fn sized(user_namespace: bool) {
+    let mut machine = Machine::shell("sleep 100");
+    machine.spec.user_namespace = user_namespace;
     let started = machine.create().unwrap();
     let before = machine.state_files();
     let socket = machine.bundle().join("console.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let mut ask = request(&["sh", "-c", "tty; stty size; echo $TERM"]);
+    // Its own, so that programs can open it again.
+    let mut ask = request(&["sh", "-c", "tty; stty size; stat -c %u $(tty); echo $TERM >/dev/tty"]);
     ask.tty = true;
     ask.size = Some(TerminalSize { rows: 33, columns: 121 });
     let exec = machine.exec_request(&ask, Some(&socket)).unwrap();
     // Held to the end: without its terminal the command would be hung up.
     let mut master = master(&listener);
-    assert_eq!(read_until(&mut master, "xterm\n"), "/dev/pts/0\n33 121\nxterm\n");
+    assert_eq!(read_until(&mut master, "xterm\n"), "/dev/pts/0\n33 121\n0\nxterm\n");
     assert_eq!(exec.wait().code, 0);
     assert_eq!(machine.state_files(), before);
     machine.delete();
