@@ -84,4 +84,13 @@ mod tests {
         assert!(forget_when_old(&paths, HOUR).unwrap());
         assert!(!paths.directory().exists());
     }
+
+    #[test]
+    fn a_clock_that_jumps_back_keeps_records_longer_and_never_shorter() {
+        let (_root, paths) = buried();
+        let ahead = system_time() + HOUR * 24;
+        fs::File::open(paths.directory()).unwrap().set_modified(ahead).unwrap();
+        assert!(!forget_when_old(&paths, HOUR).unwrap());
+        assert!(paths.outcome().exists());
+    }
 }

@@ -35,7 +35,7 @@ use std::{
 };
 
 use hypercore_cluster::state::{Desired, WorkloadRecord};
-use hypercore_model::WorkloadId;
+use hypercore_model::{Timestamp, WorkloadId};
 use tokio::{sync::watch, time::Instant};
 
 use self::{end::End, runs::Runs};
@@ -82,7 +82,7 @@ impl Keeper {
         let paths = node.directory.workload(id);
         let deadline = record.and_then(|record| {
             let ttl = Duration::from_millis(record.spec.ttl_ms?);
-            Some(Instant::now() + ttl.saturating_sub(clock::now().since(record.created_at)))
+            Some(Instant::now() + time_left(ttl, record.created_at, clock::now()))
         });
         Self { node, id, paths, deadline, runs: Mutex::default() }
     }
@@ -192,5 +192,23 @@ impl Keeper {
 async fn until(due: Option<Instant>) {
     if let Some(due) = due {
         tokio::time::sleep_until(due).await;
+    }
+}
+
+/// What is left of a time to live that began at `created_at`: never more than all of it, whatever the clock says.
+fn time_left(ttl: Duration, created_at: Timestamp, now: Timestamp) -> Duration {
+    ttl.saturating_sub(now.since(created_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_gives_a_workload_no_more_than_its_whole_time_to_live() {
+        let (ttl, at) = (Duration::from_secs(60), Timestamp::from_unix_ms);
+        assert_eq!(time_left(ttl, at(1_000_000), at(1_010_000)), Duration::from_secs(50));
+        assert_eq!(time_left(ttl, at(1_000_000), at(0)), ttl, "set back");
+        assert_eq!(time_left(ttl, at(1_000_000), at(u64::MAX)), Duration::ZERO, "far ahead");
     }
 }

@@ -12,7 +12,7 @@ use hypercore_runtime::{
     network::{Attaching, Attachment, AttachmentRequest, write_hosts_files},
     sandbox::{Engine, LaunchRequest, LogLimits, Sandbox},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Keeper, blame,
@@ -32,7 +32,7 @@ impl Keeper {
     /// while the image is pulled, and after the next step otherwise.
     #[tracing::instrument(name = "spawn", skip_all, fields(workload = %self.id))]
     pub(super) async fn start(&self, record: &WorkloadRecord, changes: &mut watch::Receiver<u64>) {
-        let begun = clock::now();
+        let begun = Instant::now();
         let image = tokio::select! {
             image = self.image(record) => image,
             () = self.wait_for_other_wishes(record, changes) => return self.restart_pending(),
@@ -43,7 +43,7 @@ impl Keeper {
         };
         match launched {
             Ok(()) => {
-                tracing::info!(workload = %self.id, took = ?clock::now().since(begun), "running");
+                tracing::info!(workload = %self.id, took = ?begun.elapsed(), "running");
                 self.node.events.publish(match self.observed().restarts {
                     0 => Event::workload(Action::Started, record),
                     restarts => Event::workload(Action::Restarted, record).with("restarts", restarts),

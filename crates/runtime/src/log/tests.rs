@@ -148,6 +148,21 @@ async fn entries_before_a_time_are_left_out() {
 }
 
 #[tokio::test]
+async fn a_clock_that_jumps_changes_neither_order_nor_number_of_entries() {
+    let log = Log::new();
+    log.write(1, 100, &["a", "b"]);
+    log.write(1, 10, &["c", "d"]);
+    log.write(2, 1000, &["e"]);
+    log.write(2, 20, &["f"]);
+    assert_eq!(log.read(LogQuery::default()).await, "abcdef");
+    assert_eq!(log.read(tail(6)).await, "abcdef");
+    // Each is judged by its own time: what was written with the clock set back doesn't hide what came after.
+    let since = Some(Timestamp::from_unix_ms(50_000));
+    assert_eq!(log.read(LogQuery { since, ..LogQuery::default() }).await, "abe");
+    assert_eq!(log.read(LogQuery { since, ..tail(99) }).await, "abe");
+}
+
+#[tokio::test]
 async fn a_follower_sees_what_comes_and_then_the_end() {
     let log = Log::new();
     log.write(1, 0, &["a", "b"]);

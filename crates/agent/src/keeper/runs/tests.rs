@@ -104,9 +104,36 @@ fn the_file_reads_back_for_its_attempt_alone() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_does_not_stretch_a_pause() {
+fn a_clock_that_jumps_neither_stretches_a_pause_nor_makes_it_negative() {
     let last = LastRun { exit: None, how: String::new(), started_at: None, finished_at: at(0) };
     let pause = Pause { until: at(1_000_000_000), last };
     assert_eq!(pause.left(at(0)), PAUSE_MAX);
     assert_eq!(pause.left(at(2_000_000_000)), Duration::ZERO);
+}
+
+/// Runs that end after 5 ms each, seen by a clock that shows these times at their beginnings and ends.
+fn pauses_seen_by(clock: &[(u64, u64)]) -> Vec<u64> {
+    let mut runs = Runs::first(Attempt::FIRST, at(0));
+    let one = |runs: &mut Runs, (started, ended): (u64, u64)| {
+        let end = End::Exited(ExitRecord::new(ExitStatus::Code(1), at(started), at(ended)));
+        let next = runs.after(RestartPolicy::Always, id(0), &end, at(ended)).unwrap();
+        let left = next.pause().unwrap().left(at(ended));
+        *runs = next.begun(at(ended));
+        left.as_millis() as u64
+    };
+    clock.iter().map(|times| one(&mut runs, *times)).collect()
+}
+
+#[test]
+fn a_clock_that_jumps_back_during_a_run_makes_it_no_steady_one() {
+    const DAY_MS: u64 = 86_400_000;
+    let clock = [(DAY_MS, DAY_MS + 5), (DAY_MS + 100, 5), (200, 205), (600, 605)];
+    assert_eq!(pauses_seen_by(&clock), [100, 200, 400, 800]);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_during_a_run_costs_one_short_pause() {
+    const DAY_MS: u64 = 86_400_000;
+    let clock = [(0, 5), (100, 105), (300, DAY_MS), (DAY_MS, DAY_MS + 5)];
+    assert_eq!(pauses_seen_by(&clock), [100, 200, 100, 200]);
 }
