@@ -23,7 +23,7 @@ use nix::{sys::signal::kill, unistd::Pid};
 use crate::{
     link::Sender,
     output::{self, Allowance},
-    process::{self, Defaults, Ends},
+    process::{self, Ends, First},
     reaper::{Ending, Reaper},
     session::Admission,
 };
@@ -33,8 +33,8 @@ const INPUT_CREDIT: u32 = 32 * 1024;
 /// What a terminal takes for the end of input (termios(3), VEOF).
 const END_OF_TRANSMISSION: u8 = 4;
 
-/// What the first process was given, which is what the others get where the host doesn't say.
-static FIRST: Mutex<Option<Defaults>> = Mutex::new(None);
+/// The workload's first process, which all others join.
+static FIRST: Mutex<Option<First>> = Mutex::new(None);
 
 /// A process and what leads to it.
 #[derive(Debug)]
@@ -57,6 +57,16 @@ struct Report {
     stream: StreamId,
 }
 
+/// Puts a command together and starts it, as the workload's first process or joining that.
+pub(crate) fn spawn(reaper: &Reaper, exec: &Exec) -> Result<(u32, Arc<Ending>, Ends), Fault> {
+    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    let (command, ends) = process::command(exec, first.as_ref())?;
+    let program = exec.argv.first().map_or("", String::as_str);
+    let (child, ending) = reaper.start(command).map_err(|error| process::start_fault(program, &error))?;
+    first.get_or_insert_with(|| First::of(exec, child.id()));
+    Ok((child.id(), ending, ends))
+}
+
 /// Starts what the host asks for.
 pub(crate) fn start(
     reaper: &Reaper,
@@ -65,14 +75,9 @@ pub(crate) fn start(
     sender: &Sender,
     admission: Admission,
 ) -> Result<Execution, Fault> {
-    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
-    let (command, ends) = process::command(&exec, &first.clone().unwrap_or_default())?;
-    let program = exec.argv.first().map_or("", String::as_str);
-    let (child, ending) = reaper.start(command).map_err(|error| process::start_fault(program, &error))?;
-    first.get_or_insert_with(|| Defaults::of(&exec));
-    drop(first);
+    let (pid, ending, ends) = spawn(reaper, &exec)?;
     let report = Report { sender: sender.clone(), stream };
-    let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+    let pid = i32::try_from(pid).unwrap_or(i32::MAX);
     report.sender.send(stream, Flags::NONE, ExecStarted { pid });
     let mut execution = Execution {
         pid: Pid::from_raw(pid),

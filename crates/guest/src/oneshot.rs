@@ -12,8 +12,8 @@ use hypercore_wire::message::{Exec, Exit};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    execution,
     output::{self, Allowance},
-    process::{self, Defaults},
     reaper::Ending,
     session::Machine,
 };
@@ -68,9 +68,7 @@ fn run(machine: &Arc<Machine>, request: Request) -> Result<Answer, String> {
     let _admission = machine.admit().ok_or("too many executions run already")?;
     let argv = [vec![request.cmd], request.args].concat();
     let exec = Exec { argv, env: request.env, cwd: None, user: None, tty: false, stdin: false, size: None };
-    let (command, ends) = process::command(&exec, &Defaults::default()).map_err(|fault| fault.message)?;
-    let started = machine.reaper.start(command);
-    let (_, ending) = started.map_err(|error| process::start_fault(&exec.argv[0], &error).message)?;
+    let (_, ending, ends) = execution::spawn(&machine.reaper, &exec).map_err(|fault| fault.message)?;
     let (stdout, stderr) = (collect(ends.stdout, &ending), collect(ends.stderr, &ending));
     let text = |collected: thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&collected.join().unwrap_or_default()).into_owned()

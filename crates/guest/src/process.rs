@@ -2,9 +2,13 @@
 //! up after the fork: by then only plain system calls are allowed.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
+    fs::File,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::{Command, Stdio},
 };
 
@@ -20,18 +24,21 @@ use crate::{account, root::ROOT};
 /// Where programs are looked for when the workload doesn't say (docker's own default).
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What an execution takes from the workload's first process when it doesn't say itself.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Defaults {
+/// The workload's first process: what the others take from it when they don't say themselves, and where they belong.
+#[derive(Debug)]
+pub(crate) struct First {
     env: Vec<String>,
     cwd: Option<String>,
     user: Option<String>,
+    /// Its mounts. None when it ended before anybody could look: then nothing can be executed any more.
+    mounts: Option<File>,
 }
 
-impl Defaults {
-    /// What the first process was given.
-    pub(crate) fn of(exec: &Exec) -> Self {
-        Self { env: exec.env.clone(), cwd: exec.cwd.clone(), user: exec.user.clone() }
+impl First {
+    /// The first process, which has just become its program.
+    pub(crate) fn of(exec: &Exec, pid: u32) -> Self {
+        let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
+        Self { env: exec.env.clone(), cwd: exec.cwd.clone(), user: exec.user.clone(), mounts }
     }
 }
 
@@ -44,19 +51,20 @@ pub(crate) struct Ends {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
-/// Puts a command together.
-pub(crate) fn command(exec: &Exec, defaults: &Defaults) -> Result<(Command, Ends), Fault> {
+/// Puts a command together: the workload's first process, or one that joins it.
+pub(crate) fn command(exec: &Exec, first: Option<&First>) -> Result<(Command, Ends), Fault> {
     let Some(program) = exec.argv.first() else {
         return Err(Fault::new(ErrorCode::COMMAND_NOT_FOUND, "no command was given"));
     };
-    let request = exec.user.as_ref().or(defaults.user.as_ref()).map_or("", String::as_str);
+    let request =
+        exec.user.as_ref().or(first.and_then(|first| first.user.as_ref())).map_or("", String::as_str);
     let user =
         account::find(request).map_err(|error| Fault::new(ErrorCode::NO_SUCH_USER, error.to_string()))?;
     let mut command = Command::new(program);
     command.args(&exec.argv[1..]).env_clear();
     let home = format!("HOME={}", user.home);
-    for pair in
-        [PATH_DEFAULT, &home].into_iter().chain(defaults.env.iter().chain(&exec.env).map(String::as_str))
+    let inherited = first.map_or(&[][..], |first| &first.env);
+    for pair in [PATH_DEFAULT, &home].into_iter().chain(inherited.iter().chain(&exec.env).map(String::as_str))
     {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         command.env(key, value);
@@ -64,8 +72,12 @@ pub(crate) fn command(exec: &Exec, defaults: &Defaults) -> Result<(Command, Ends
     let ends =
         if exec.tty { with_terminal(&mut command, exec.size) } else { with_pipes(&mut command, exec.stdin) };
     let ends = ends.map_err(|error| Fault::new(ErrorCode::ENGINE, format!("its streams: {error}")))?;
-    let cwd = exec.cwd.as_ref().or(defaults.cwd.as_ref()).map_or("/", String::as_str);
-    enter(&mut command, cwd, &user, exec.tty)?;
+    let cwd = exec.cwd.as_ref().or(first.and_then(|first| first.cwd.as_ref())).map_or("/", String::as_str);
+    let place = match first {
+        None => Place::New,
+        Some(first) => Place::Mounts(first.mounts.as_ref().and_then(|mounts| mounts.try_clone().ok())),
+    };
+    enter(&mut command, place, cwd, &user, exec.tty)?;
     Ok((command, ends))
 }
 
@@ -116,14 +128,28 @@ pub(crate) const fn window_size(size: Size) -> Winsize {
     Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
+/// Where a process is put.
+enum Place {
+    /// Into mounts of its own, with the workload's root as their root.
+    New,
+    /// Into the mounts of the first process, if they are still known.
+    Mounts(Option<File>),
+}
+
 /// Has the new process enter the workload's root, directory and identity before its program.
 #[allow(unsafe_code, reason = "between fork and exec nothing but our own system calls can do this")]
-fn enter(command: &mut Command, cwd: &str, user: &User, has_terminal: bool) -> Result<(), Fault> {
+fn enter(
+    command: &mut Command,
+    place: Place,
+    cwd: &str,
+    user: &User,
+    has_terminal: bool,
+) -> Result<(), Fault> {
     let text = |text: &str| {
         CString::new(text)
             .map_err(|_| Fault::new(ErrorCode::ENGINE, "a path with a NUL byte can't be entered"))
     };
-    let (root, cwd, proc) = (text(ROOT)?, text(cwd)?, text("/proc")?);
+    let (root, cwd) = (text(ROOT)?, text(cwd)?);
     let groups: Vec<libc::gid_t> = user.supplementary_gids.clone();
     let (uid, gid) = (user.uid, user.gid);
     // SAFETY: the closure makes system calls alone, on memory that was allocated before the fork; none of them
@@ -134,12 +160,10 @@ fn enter(command: &mut Command, cwd: &str, user: &User, has_terminal: bool) -> R
             if has_terminal {
                 check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
             }
-            check(libc::chroot(root.as_ptr()))?;
-            if libc::getpid() == 1 {
-                // The first process of the namespace: from now on /proc shows this namespace and no other.
-                let kind = c"proc".as_ptr();
-                let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-                check(libc::mount(kind, proc.as_ptr(), kind, flags, std::ptr::null()))?;
+            match &place {
+                Place::New => found(&root)?,
+                Place::Mounts(Some(mounts)) => check(libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS))?,
+                Place::Mounts(None) => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
             }
             if libc::chdir(cwd.as_ptr()) != 0 {
                 // docker makes a working directory that is missing.
@@ -154,6 +178,27 @@ fn enter(command: &mut Command, cwd: &str, user: &User, has_terminal: bool) -> R
         });
     }
     Ok(())
+}
+
+/// Makes the workload's root the root of a mount namespace, as switch_root(8) does: moved over the initramfs, which
+/// can't be pivoted away from, it is one that programs like container engines can pivot. With a view of processes that
+/// shows this pid namespace and no other.
+///
+/// # Safety
+/// Only between fork and exec: it changes what every path of this process means.
+#[allow(unsafe_code, reason = "between fork and exec nothing but our own system calls can do this")]
+unsafe fn found(root: &CStr) -> io::Result<()> {
+    let (none, here, proc) = (std::ptr::null(), c".".as_ptr(), c"proc".as_ptr());
+    let quiet = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    // SAFETY: system calls on constant texts and on `root`, which lives through the call.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS))?;
+        check(libc::mount(none, c"/".as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()))?;
+        check(libc::chdir(root.as_ptr()))?;
+        check(libc::mount(here, c"/".as_ptr(), none, libc::MS_MOVE, none.cast()))?;
+        check(libc::chroot(here))?;
+        check(libc::mount(proc, c"/proc".as_ptr(), proc, quiet, none.cast()))
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
