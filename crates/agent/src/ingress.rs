@@ -158,7 +158,7 @@ pub(crate) fn spawn(node: &Arc<Node>, supervisor: &Supervisor, doors: Doors, set
         }),
     );
     let shown = certificates.clone();
-    open("ingress/https", https.map(|listener| Entrance::tls(listener, shown)));
+    open("ingress/https", https.map(|listener| Entrance::tls(listener, shown).with_local(pages)));
     follow_certificates(node, supervisor, settings, &certificates, (routes, challenges));
     if let Some(files) = files {
         supervisor.spawn("ingress/certificates", RestartPolicy::Backoff, move || {

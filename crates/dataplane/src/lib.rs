@@ -41,4 +41,4 @@ pub use config::IngressConfig;
 pub use connector::{Connector, TcpConnector};
 pub use host::HostName;
 pub use routes::{Backend, Route, RouteState, Routes};
-pub use server::{Entrance, Ingress, LocalPages};
+pub use server::{Entrance, Ingress, LocalPages, Visit};

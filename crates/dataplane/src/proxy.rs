@@ -24,7 +24,7 @@ use crate::{
     page::{Problem, wants_html},
     request_id::{RequestId, RequestIds},
     routes::{Backend, Entry, RouteState, Routes},
-    server::{LocalPages, Scheme},
+    server::{LocalPages, Scheme, Visit},
     tls::Certificates,
     upstream::{Answer, ExchangeError, Upstream},
 };
@@ -118,7 +118,7 @@ impl<C: Connector> Proxy<C> {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Problem> {
         if let Some(local) = &self.local
-            && let Some(page) = local(client.address, request)
+            && let Some(page) = local(client.visit(), request)
         {
             return Ok(page.await);
         }
@@ -245,6 +245,10 @@ impl<C: Connector> Proxy<C> {
 }
 
 impl Client {
+    fn visit(&self) -> Visit {
+        Visit { address: self.address, is_encrypted: self.scheme == Scheme::Tls }
+    }
+
     /// A connection that was made for one host may serve another only under the same certificate (RFC 9110 §7.4).
     fn check_server_name(&self, target: &Target) -> Result<(), Problem> {
         let (Some((asked, certificates)), Some(host)) = (&self.server_name, &target.host) else {

@@ -31,9 +31,17 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers requests whose host is no workload's; `None` leaves them to the ingress, which has no such page.
-pub type LocalPages = Arc<
-    dyn Fn(SocketAddr, Request<Incoming>) -> Option<BoxFuture<'static, Response<ResponseBody>>> + Send + Sync,
->;
+pub type LocalPages =
+    Arc<dyn Fn(Visit, Request<Incoming>) -> Option<BoxFuture<'static, Response<ResponseBody>>> + Send + Sync>;
+
+/// How a request for a local page came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+    /// Whether it is TLS, so that nobody on the way reads along.
+    pub is_encrypted: bool,
+}
 
 /// What a listener's connections speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,36 +6,36 @@ use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{RawQuery, State},
+    extract::{Extension, RawQuery, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt as _;
 use hypercore_api::v1::LogsRequest;
+use hypercore_dataplane::Visit;
 use hypercore_model::Scope;
 use tonic::{Code, Status};
 
 use super::Pages;
-use crate::{
-    access::{Caller, Denial, Stranger},
-    server,
-};
+use crate::server;
 
 /// Longest query that is read, in bytes.
 const QUERY_BYTES_MAX: usize = 1024;
 
 pub(super) async fn logs(
     State(pages): State<Arc<Pages>>,
+    Extension(visit): Extension<Visit>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let caller = match pages.caller(&headers) {
+    let caller = pages.caller(visit, &headers).and_then(|caller| {
+        caller.require(Scope::Read, "reading logs")?;
+        Ok(caller)
+    });
+    let caller = match caller {
         Ok(caller) => caller,
-        Err(stranger) => return stranger_response(stranger),
+        Err(refusal) => return refusal.into_response(),
     };
-    if let Err(denial) = caller.require(Scope::Read, "reading logs") {
-        return denied_response(&denial);
-    }
     let request = match parse(query.as_deref().unwrap_or_default()) {
         Ok(request) => request,
         Err(mistake) => return (StatusCode::BAD_REQUEST, format!("{mistake}\n")).into_response(),
@@ -89,16 +89,6 @@ fn is_plain(id: &str) -> bool {
     id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-pub(super) fn stranger_response(stranger: Stranger) -> Response {
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"hypercore\"")];
-    let hint = "`hypercore token create` makes one on the node: send it as `Authorization: Bearer TOKEN`";
-    (StatusCode::UNAUTHORIZED, challenge, format!("{stranger}; {hint}\n")).into_response()
-}
-
-pub(super) fn denied_response(denial: &Denial) -> Response {
-    (StatusCode::FORBIDDEN, format!("{denial}\n")).into_response()
-}
-
 fn status_code(status: &Status) -> StatusCode {
     match status.code() {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
@@ -106,14 +96,6 @@ fn status_code(status: &Status) -> StatusCode {
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
-}
-
-/// Who may read what the node counts: this machine, and holders of a token that is no tenant's.
-pub(super) fn may_count(caller: Result<Caller, Stranger>) -> Result<(), Response> {
-    let caller = caller.map_err(stranger_response)?;
-    let may =
-        caller.require(Scope::Read, "metrics").and_then(|()| caller.require_unbound("the node's metrics"));
-    may.map_err(|denial| denied_response(&denial))
 }
 
 #[cfg(test)]

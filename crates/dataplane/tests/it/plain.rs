@@ -186,8 +186,8 @@ async fn pages_say_what_is_wrong() {
 
 #[tokio::test]
 async fn other_hosts_get_local_pages() {
-    let world = World::with_local(Arc::new(|client, request: Request<Incoming>| {
-        assert!(client.ip().is_loopback());
+    let world = World::with_local(Arc::new(|visit, request: Request<Incoming>| {
+        assert!(visit.address.ip().is_loopback() && !visit.is_encrypted);
         if request.uri().path() != "/healthz" {
             return None;
         }
