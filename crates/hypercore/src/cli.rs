@@ -94,7 +94,7 @@ pub(crate) enum Format {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Up(command::up::UpArgs),
+    Up(Box<command::up::UpArgs>),
     Down(command::down::DownArgs),
     Run(Box<command::run::RunArgs>),
     Ps(command::ps::PsArgs),

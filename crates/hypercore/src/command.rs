@@ -50,7 +50,7 @@ fn dispatch(cli: Cli, console: Console) -> Outcome {
         Command::Config(args) => config::run(&args, &global, &console),
         Command::Doctor(args) => on_runtime(doctor::run(&args, &global, console)),
         Command::Down(args) => down::run(args, &global, console),
-        Command::Up(args) => up::run(args, &global, console),
+        Command::Up(args) => up::run(*args, &global, console),
         Command::Version(_) => on_runtime(version::run(&global, console)),
         command => {
             let is_session = is_session(&command);

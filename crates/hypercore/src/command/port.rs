@@ -1,9 +1,12 @@
 //! `hypercore port`: where a workload's published ports stand on the host.
 
-use std::str::FromStr;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use clap::Args;
-use hypercore_api::ErrorKind;
+use hypercore_api::{ErrorKind, v1};
 use serde::Serialize;
 
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  hypercore port web                   80/tcp -> 0.0.0.0:8080
+  hypercore port web                   80/tcp -> 0.0.0.0:8080, and [::]:8080 on a node with IPv6
   hypercore port web 80                0.0.0.0:8080
   hypercore port web 80/tcp --json";
 
@@ -49,24 +52,32 @@ impl FromStr for Inside {
     }
 }
 
-/// One published port.
+/// One published port, at one of the host's wildcard addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Published {
     container_port: u16,
     protocol: String,
-    host_address: String,
+    host_address: IpAddr,
     host_port: u16,
 }
 
 impl Published {
-    /// Reads `HOST:CONTAINER/PROTOCOL`, as the agent writes it. Ports stand on every address of the host.
-    fn read(text: &str) -> Option<Self> {
+    /// Every port of a workload. They stand on every address of the host: those of IPv6 too where the workload has one.
+    fn all_of(state: &v1::WorkloadState) -> Vec<Self> {
+        let v6 = (!state.address6.is_empty()).then_some(Ipv6Addr::UNSPECIFIED.into());
+        let families: Vec<IpAddr> = [Some(Ipv4Addr::UNSPECIFIED.into()), v6].into_iter().flatten().collect();
+        let read_all = |text: &String| families.iter().filter_map(|host| Self::read(text, *host)).collect();
+        state.ports.iter().flat_map::<Vec<_>, _>(read_all).collect()
+    }
+
+    /// Reads `HOST:CONTAINER/PROTOCOL`, as the agent writes it.
+    fn read(text: &str, host_address: IpAddr) -> Option<Self> {
         let (ports, protocol) = text.split_once('/')?;
         let (host, inside) = ports.rsplit_once(':')?;
         Some(Self {
             container_port: inside.parse().ok()?,
             protocol: protocol.to_owned(),
-            host_address: "0.0.0.0".to_owned(),
+            host_address,
             host_port: host.parse().ok()?,
         })
     }
@@ -79,7 +90,7 @@ impl Published {
 /// Shows them.
 pub(super) async fn run(args: &PortArgs, context: &Context) -> Outcome {
     let state = context.connect().await?.inspect(&args.workload).await?;
-    let mut ports: Vec<_> = state.ports.iter().filter_map(|text| Published::read(text)).collect();
+    let mut ports = Published::all_of(&state);
     if let Some(asked) = &args.port {
         ports.retain(|port| port.is_meant_by(asked));
         if ports.is_empty() {
@@ -93,9 +104,9 @@ pub(super) async fn run(args: &PortArgs, context: &Context) -> Outcome {
         return context.console.structured(&ports);
     }
     for port in &ports {
-        let host = format!("{}:{}", port.host_address, port.host_port);
+        let host = SocketAddr::new(port.host_address, port.host_port);
         let line = match args.port {
-            Some(_) => host,
+            Some(_) => host.to_string(),
             None => format!("{}/{} -> {host}", port.container_port, port.protocol),
         };
         context.console.line(&line)?;
@@ -118,9 +129,21 @@ mod tests {
 
     #[test]
     fn what_the_agent_publishes_is_read_back() {
-        let port = Published::read("8080:80/tcp").unwrap();
+        let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let port = Published::read("8080:80/tcp", any).unwrap();
         assert_eq!((port.host_port, port.container_port, port.protocol.as_str()), (8080, 80, "tcp"));
         assert!(port.is_meant_by(&"80".parse().unwrap()) && !port.is_meant_by(&"80/udp".parse().unwrap()));
-        assert_eq!(Published::read("80"), None);
+        assert_eq!(Published::read("80", any), None);
+    }
+
+    #[test]
+    fn a_port_stands_on_ipv6_where_the_workload_has_it() {
+        let hosts = |address6: &str| {
+            let ports = vec!["8080:80/tcp".to_owned()];
+            let state = v1::WorkloadState { ports, address6: address6.to_owned(), ..Default::default() };
+            Published::all_of(&state).iter().map(|port| port.host_address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(""), ["0.0.0.0"]);
+        assert_eq!(hosts("fd00::2"), ["0.0.0.0", "::"]);
     }
 }

@@ -78,37 +78,43 @@ fn notify(state: NotifyState<'_>) {
 }
 
 fn failure(error: RunError) -> Failure {
-    let message = chain(&error);
-    let told = |kind, code: &str, hint: &str| Failure::new(kind, code, message.as_str()).with_hint(hint);
-    match &error {
-        RunError::NotRoot => told(ErrorKind::Refused, "not_root", "try again with `sudo hypercore up`"),
-        RunError::NetworkSettings(_) => told(
-            ErrorKind::Usage,
-            "config_invalid",
-            "see [runtime] cidr and bridge in `hypercore config show`",
-        ),
-        RunError::InUse(_) => {
-            let hint = "a second node on this machine needs --data-dir, --runtime-dir, --bridge and --cidr of its own";
-            told(ErrorKind::Conflict, "node_running", hint)
+    use ErrorKind::{Conflict, Failed, Refused, Usage};
+    let (kind, code, hint) = match &error {
+        RunError::NotRoot => (Refused, "not_root", "try again with `sudo hypercore up`"),
+        RunError::NetworkSettings(_) => {
+            (Usage, "config_invalid", "see [runtime] cidr and bridge in `hypercore config show`")
         }
-        RunError::Rejected(_) => told(
-            ErrorKind::Conflict,
+        RunError::InUse(_) => (
+            Conflict,
+            "node_running",
+            "a second node on this machine needs --data-dir, --runtime-dir, --bridge and --cidr of its own",
+        ),
+        RunError::Rejected(_) => (
+            Conflict,
             "node_not_admitted",
             "a node keeps its subnet: start it with the --cidr it has, or a new one with another --data-dir",
         ),
-        RunError::Directory(_) => told(
-            ErrorKind::Failed,
-            "directory_failed",
-            "see --data-dir and --runtime-dir in `hypercore up --help`",
-        ),
-        RunError::Listen(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
-            told(ErrorKind::Conflict, "address_in_use", "choose another one with --http-bind-addr")
+        RunError::Directory(_) => {
+            (Failed, "directory_failed", "see --data-dir and --runtime-dir in `hypercore up --help`")
         }
-        RunError::ProgramMissing(_) => told(
-            ErrorKind::Failed,
-            "program_missing",
-            "install hypercore-shim and hypercore-engine beside hypercore",
+        RunError::Listen(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
+            (Conflict, "address_in_use", "choose another address in `hypercore up --help`, or end who has it")
+        }
+        RunError::Listen(_) => {
+            (Failed, "listen_failed", "give an address that this machine has: `ip address` lists them")
+        }
+        RunError::Authority(_) => {
+            (Failed, "authority_failed", "ca.key and ca.pem in the data directory are to be of one backup")
+        }
+        RunError::Tls(_) => (
+            Failed,
+            "tls_failed",
+            "[cluster] tls_cert and tls_key name a chain and its key in PEM; without, the node makes its own",
         ),
-        _ => told(ErrorKind::Failed, "node_failed", "`hypercore doctor` checks what a node needs"),
-    }
+        RunError::ProgramMissing(_) => {
+            (Failed, "program_missing", "install hypercore-shim and hypercore-engine beside hypercore")
+        }
+        _ => (Failed, "node_failed", "`hypercore doctor` checks what a node needs"),
+    };
+    Failure::new(kind, code, chain(&error)).with_hint(hint)
 }

@@ -52,7 +52,13 @@ fn ports_are_told_as_docker_tells_them() {
     let all = node.run(&["port", "web"]).expect(0).stdout;
     assert!(all.contains("80/tcp -> 0.0.0.0:") && all.contains("53/udp -> 0.0.0.0:"), "{all}");
     let one = node.run(&["port", "web", "80"]).expect(0).stdout;
-    assert!(all.contains(&format!("80/tcp -> {one}")), "{all} {one}");
+    for address in one.lines() {
+        assert!(all.contains(&format!("80/tcp -> {address}\n")), "{all} {one}");
+    }
+    let addresses: Vec<&str> = one.lines().map(|line| line.rsplit_once(':').unwrap().0).collect();
+    // The same condition as the node's own: `cidr6 = "auto"` needs a kernel with IPv6.
+    let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
+    assert_eq!(addresses, if has_v6 { &["0.0.0.0", "[::]"][..] } else { &["0.0.0.0"] });
     let ended = node.run(&["port", "web", "81"]).expect(3);
     assert!(ended.stderr.contains("publishes no port 81/tcp"), "{ended:?}");
     node.finish();

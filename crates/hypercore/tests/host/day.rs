@@ -24,7 +24,8 @@ fn a_days_work() {
     fs::create_dir(node.path("www")).unwrap();
     fs::write(node.path("www/index.html"), "good morning\n").unwrap();
     here(&["cp", "www/.", "site:/srv"]).expect(0);
-    let address = here(&["port", "site", "80"]).expect(0).stdout.trim().replace("0.0.0.0", "127.0.0.1");
+    let published = here(&["port", "site", "80"]).expect(0).stdout;
+    let address = published.lines().next().unwrap().replace("0.0.0.0", "127.0.0.1");
     let page = || http_get(&address).filter(|page| page.contains("good morning"));
     wait_until(SOON, page).expect("the site is served");
     assert!(node.run(&["logs", "site"]).expect(0).stdout.starts_with("serving\n"));
