@@ -75,7 +75,10 @@ fn every_example_of_every_help_text_works() {
             How::ToItsEnd => scene.run(&example.line),
             How::Interrupted => scene.interrupt(&example.line),
             How::Typed { shown, keys } => scene.type_into(&example.line, shown, keys),
-            How::Not(_) => continue,
+            How::Not(why) => {
+                eprintln!("not run: {}: {why}", example.line);
+                continue;
+            }
         };
         ran += 1;
         if let Err(why) = judged {

@@ -1,6 +1,8 @@
 //! An older shim under a newer agent: what a workload that outlived an upgrade is still good for, and how it is told
 //! what it isn't. The shim is frozen in bytes ([`hypercore_fixtures::frozen_shim`]); a failure here is a broken upgrade.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{path::PathBuf, time::Duration};
 
 use hypercore_fixtures::{FrozenShim, FrozenWorkload, wait_until};

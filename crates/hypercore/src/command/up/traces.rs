@@ -94,7 +94,7 @@ impl Client {
         let status = answer.status();
         let mut response = Response::new(answer.bytes().await?);
         *response.status_mut() = status;
-        Ok(response.error_for_status()?)
+        response.error_for_status()
     }
 
     /// Says once that it begins to fail, and once that it goes again.
