@@ -20,3 +20,4 @@ pub mod kernel;
 pub mod root_image;
 
 mod modules;
+mod once;

@@ -26,7 +26,7 @@ mod world;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{guest, install, interrupt, shell};
+use crate::{guest, install, interrupt, kernel, shell};
 use table::Line;
 use world::World;
 
@@ -89,6 +89,7 @@ fn measure(rows: &[(&str, Row)], lines: &mut Vec<Line>) -> Result<()> {
 fn open_world() -> Result<World> {
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked", "--release"]))?;
     guest::build("release")?;
+    kernel::fetch();
     World::open()
 }
 

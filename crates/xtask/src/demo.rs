@@ -19,7 +19,7 @@ use hypercore_fixtures::{Leftovers, Registry, wait_until};
 
 use crate::node::{self, Node};
 use crate::sample::{self, Page};
-use crate::{guest, install, interrupt, shell};
+use crate::{guest, install, interrupt, kernel, shell};
 use stage::Stage;
 
 const BRIDGE: &str = "hcdemo0";
@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     install::packages(&install::DEMO_PACKAGES)?;
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     guest::build("debug")?;
+    kernel::fetch();
     let before = Leftovers::naming(&[BRIDGE]);
 
     let mut show = Show::open(stage)?;

@@ -9,18 +9,22 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 /// Debian packages that the tests need.
-pub(crate) const TEST_PACKAGES: [&str; 4] = ["busybox-static", "docker-registry", "iproute2", "nftables"];
+pub(crate) const TEST_PACKAGES: [&str; 6] =
+    ["busybox-static", "docker-registry", "e2fsprogs", "iproute2", "nftables", "qemu-system-x86"];
 /// Debian packages that the demo needs.
-pub(crate) const DEMO_PACKAGES: [&str; 4] = ["busybox-static", "curl", "docker-registry", "nftables"];
+pub(crate) const DEMO_PACKAGES: [&str; 6] =
+    ["busybox-static", "curl", "docker-registry", "e2fsprogs", "nftables", "qemu-system-x86"];
 /// Debian packages that the benchmarks need: the peers are containerd, runc, haproxy and nginx.
-pub(crate) const BENCH_PACKAGES: [&str; 9] = [
+pub(crate) const BENCH_PACKAGES: [&str; 11] = [
     "busybox-static",
     "containerd",
     "docker-registry",
+    "e2fsprogs",
     "haproxy",
     "nftables",
     "nginx-light",
     "openssl",
+    "qemu-system-x86",
     "runc",
     "wrk",
 ];

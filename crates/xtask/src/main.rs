@@ -18,6 +18,7 @@ mod demo;
 mod guest;
 mod install;
 mod interrupt;
+mod kernel;
 mod node;
 mod sample;
 mod shell;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use hypercore_fixtures::Leftovers;
 use hypercore_fixtures::host::SKIPPED_FILE;
 
-use crate::{guest, install, shell};
+use crate::{guest, install, kernel, shell};
 
 /// What our programs are called, how the names of our network interfaces begin, and where tests mount.
 const OURS: [&str; 3] = ["hypercore", "link hc", "mount /tmp"];
@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // Tests start the built programs; nextest builds only the ones of the crate under test.
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     guest::build("debug")?;
+    kernel::fetch();
     if arguments.is_empty() {
         shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--locked", "--quiet"]))?;
     }

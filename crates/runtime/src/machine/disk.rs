@@ -14,6 +14,8 @@ use nix::{
     unistd::{Whence, lseek64},
 };
 
+use super::once::once;
+
 /// Why there is no disk.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
@@ -55,11 +57,13 @@ pub fn create(path: &Path, size_bytes: u64, directory: &Path) -> Result<(), Disk
 
 fn template(size_bytes: u64, directory: &Path) -> Result<PathBuf, DiskError> {
     let path = directory.join(format!("empty-{size_bytes}.ext4"));
-    if path.is_file() {
-        return Ok(path);
-    }
+    once(&path, || format(size_bytes, directory, &path))?;
+    Ok(path)
+}
+
+fn format(size_bytes: u64, directory: &Path, path: &Path) -> Result<(), DiskError> {
     let new = path.with_extension("new");
-    let failed = |source| DiskError::File { path: path.clone(), source };
+    let failed = |source| DiskError::File { path: path.to_owned(), source };
     let made = fs::create_dir_all(directory).and_then(|()| create_private(&new));
     made.and_then(|file| file.set_len(size_bytes)).map_err(failed)?;
     let mut command = Command::new("mkfs.ext4");
@@ -71,8 +75,7 @@ fn template(size_bytes: u64, directory: &Path) -> Result<PathBuf, DiskError> {
     if !output.status.success() {
         return Err(DiskError::Make(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
-    fs::rename(&new, &path).map_err(failed)?;
-    Ok(path)
+    fs::rename(&new, path).map_err(failed)
 }
 
 fn create_private(path: &Path) -> io::Result<File> {

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     kernel::Kernel,
     modules::{self, Module, ModuleError},
+    once::once,
 };
 
 /// What a guest needs of its kernel: its disks, port, network, layered root, the host's vsock, and what gives the host
@@ -72,18 +73,19 @@ pub fn build(kernel: &Kernel, agent: &Path, directory: &Path) -> Result<PathBuf,
     identity.update(kernel.modules.as_os_str().as_encoded_bytes());
     identity.update(&program);
     let path = directory.join(format!("initramfs-{}", &hex::encode(identity.finalize())[..32]));
-    if path.is_file() {
-        return Ok(path);
-    }
-    if !is_static(&program) {
-        return Err(InitramfsError::Dynamic(agent.to_owned()));
-    }
-    let archive = archive(&program, &modules::collect(&kernel.modules, &MODULES)?);
-    let new = path.with_extension("new");
-    let written = fs::create_dir_all(directory)
-        .and_then(|()| fs::write(&new, archive))
-        .and_then(|()| fs::rename(&new, &path));
-    written.map_err(|source| InitramfsError::Write { path: path.clone(), source })?;
+    once(&path, || {
+        if !is_static(&program) {
+            return Err(InitramfsError::Dynamic(agent.to_owned()));
+        }
+        let archive = archive(&program, &modules::collect(&kernel.modules, &MODULES)?);
+        let new = path.with_extension("new");
+        let written = fs::create_dir_all(directory)
+            .and_then(|()| fs::write(&new, archive))
+            // A name must not outlive a power cut that the content doesn't.
+            .and_then(|()| fs::File::open(&new)?.sync_all())
+            .and_then(|()| fs::rename(&new, &path));
+        written.map_err(|source| InitramfsError::Write { path: path.clone(), source })
+    })?;
     Ok(path)
 }
 

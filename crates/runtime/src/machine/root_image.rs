@@ -10,6 +10,7 @@ use std::{
 
 use hypercore_model::Digest;
 
+use super::once::once;
 use crate::bundle::{self, BundleError, DiscardError};
 
 /// What a filesystem needs besides its files: a fifth more, and so many bytes.
@@ -53,19 +54,25 @@ pub enum RootImageError {
 pub fn build(digest: &Digest, layers: &[PathBuf], directory: &Path) -> Result<PathBuf, RootImageError> {
     let name = digest.to_string().replace(':', "-");
     let path = directory.join(format!("{name}.ext4"));
-    if path.is_file() {
-        return Ok(path);
-    }
-    let scratch = directory.join(format!("{name}.new"));
+    once(&path, || place(layers, &directory.join(format!("{name}.new")), &path))?;
+    Ok(path)
+}
+
+fn place(layers: &[PathBuf], scratch: &Path, path: &Path) -> Result<(), RootImageError> {
     let failed = |path: &Path, source| RootImageError::File { path: path.to_owned(), source };
-    fs::create_dir_all(&scratch).map_err(|source| failed(&scratch, source))?;
-    let made = make(layers, &scratch);
-    let unmounted = bundle::discard(&scratch);
-    let kept = made.and_then(|new| fs::rename(&new, &path).map_err(|source| failed(&path, source)));
+    if scratch.exists() {
+        // Of a maker that was killed. Still mounted, it would be another image's root.
+        bundle::discard(scratch)?;
+        fs::remove_dir_all(scratch).map_err(|source| failed(scratch, source))?;
+    }
+    fs::create_dir_all(scratch).map_err(|source| failed(scratch, source))?;
+    let made = make(layers, scratch);
+    let unmounted = bundle::discard(scratch);
+    let kept = made.and_then(|new| fs::rename(&new, path).map_err(|source| failed(path, source)));
     // An unmounted directory is all that is left in it.
     unmounted?;
-    let removed = fs::remove_dir_all(&scratch).map_err(|source| failed(&scratch, source));
-    kept.and(removed).map(|()| path)
+    let removed = fs::remove_dir_all(scratch).map_err(|source| failed(scratch, source));
+    kept.and(removed)
 }
 
 fn make(layers: &[PathBuf], scratch: &Path) -> Result<PathBuf, RootImageError> {
