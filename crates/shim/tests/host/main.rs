@@ -2,3 +2,4 @@
 
 mod engine;
 mod sandbox;
+mod v2;

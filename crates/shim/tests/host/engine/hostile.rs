@@ -1,7 +1,11 @@
 //! Images that try to lead the start of a container out of it: each is refused or neutralised, and a canary on the host
 //! stays as it was.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::PathBuf,
+};
 
 use hypercore_fixtures::skip_without_root;
 use hypercore_runtime::bundle::BundleError;
@@ -127,6 +131,56 @@ fn working_directories_lead_nowhere_else() {
         }
     }
     canary.assert_untouched();
+}
+
+#[test]
+fn working_directories_are_made_in_volumes_and_not_behind_their_links() {
+    if skip_without_root("working_directories_are_made_in_volumes_and_not_behind_their_links") {
+        return;
+    }
+    for user_namespace in [false, true] {
+        let mut machine = Machine::shell("pwd; stat -c %u . ..; touch x");
+        let canary = Canary::beside(&machine);
+        machine.spec.user_namespace = user_namespace;
+        machine.spec.user = Some("app".into());
+        machine.spec.mounts = vec!["kept:/data".parse().unwrap()];
+        machine.spec.workdir = Some("/data/deep/down".into());
+        let ended = machine.run();
+        assert_eq!(ended.stdout, "/data/deep/down\n1000\n0\n", "{ended:?}");
+        assert_eq!(fs::metadata(machine.volume("kept").join("deep/down/x")).unwrap().uid(), 1000);
+        symlink(canary.path(), machine.volume("kept").join("out")).unwrap();
+        machine.spec.workdir = Some("/data/out/new".into());
+        assert!(matches!(machine.prepare(), Err(BundleError::Workdir { .. })));
+        // A mount that can't be written to is not there to be changed.
+        machine.spec.mounts = vec!["kept:/data:ro".parse().unwrap()];
+        machine.spec.workdir = Some("/data/other".into());
+        assert!(matches!(machine.prepare(), Err(BundleError::Workdir { .. })));
+        canary.assert_untouched();
+    }
+}
+
+#[test]
+fn set_id_programs_of_an_image_gain_nothing() {
+    if skip_without_root("set_id_programs_of_an_image_gain_nothing") {
+        return;
+    }
+    for user_namespace in [false, true] {
+        let mut machine = Machine::shell("sleep 100");
+        machine.spec.user_namespace = user_namespace;
+        machine.spec.user = Some("app".into());
+        let program = machine.layer().join("bin/busybox-set-id");
+        fs::copy("/bin/busybox", &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o6755)).unwrap();
+        let first = machine.create().unwrap();
+        // This part of busybox goes no further when its set-id bits didn't count.
+        let exec = machine.exec(&["busybox-set-id", "su", "-c", "id"]).unwrap().wait();
+        assert!(exec.stderr.contains("must be suid"), "{exec:?}");
+        machine.delete();
+        first.wait();
+        machine.spec.command = ["busybox-set-id", "su", "-c", "id"].map(str::to_owned).to_vec();
+        let first = machine.run();
+        assert!(first.stderr.contains("must be suid"), "{first:?}");
+    }
 }
 
 #[test]

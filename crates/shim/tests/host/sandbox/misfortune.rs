@@ -19,8 +19,9 @@ impl Place {
         let place = Self(tempfile::tempdir().unwrap());
         fs::create_dir(place.path("workload")).unwrap();
         let engine = place.path("engine.sh");
-        // The number of the report's descriptor comes last.
-        let script = format!("#!/bin/sh\n[ \"$1\" = create ] || exit 0\nfor fd; do :; done\n{script}\n");
+        // The number of the report's descriptor comes last. By its path, since a shell needn't know numbers above 9.
+        let begin = "#!/bin/sh\n[ \"$1\" = create ] || exit 0\nfor fd; do :; done\nreport=/proc/self/fd/$fd";
+        let script = format!("{begin}\n{script}\n");
         fs::write(&engine, script).unwrap();
         fs::set_permissions(&engine, fs::Permissions::from_mode(0o700)).unwrap();
         place
@@ -49,7 +50,7 @@ impl Place {
 
 #[tokio::test]
 async fn an_engine_that_says_nothing_sensible_is_a_failed_launch() {
-    for script in ["exit 3", "exit 0", "eval \"echo nonsense >&$fd\"", "kill -9 $$"] {
+    for script in ["exit 3", "exit 0", "echo nonsense > $report", "kill -9 $$"] {
         match Place::with_engine(script).launch().await.unwrap_err() {
             LaunchError::Refused(fault) => {
                 assert_eq!(fault.message, "the engine ended without a report", "{script}")
@@ -63,7 +64,7 @@ async fn an_engine_that_says_nothing_sensible_is_a_failed_launch() {
 async fn a_process_that_ends_before_it_is_reported_has_an_end_all_the_same() {
     // An orphan of the engine is the shim's child at once. It ends then, and the report waits until it is reaped.
     let script = "(sh -c 'until [ -e '$0.go' ]; do :; done; exit 5' & echo $! > $0.pid); : > $0.go
-        read pid < $0.pid; while kill -0 $pid; do :; done; eval \"echo '{\\\"pid\\\":'$pid'}' >&$fd\"";
+        read pid < $0.pid; while kill -0 $pid; do :; done; echo '{\"pid\":'$pid'}' > $report";
     let place = Place::with_engine(script);
     let sandbox = place.launch().await.unwrap();
     assert_eq!(deadline(sandbox.exited()).await.unwrap().exit, ExitStatus::Code(5));
