@@ -47,7 +47,8 @@ pub(crate) fn forget_when_old(paths: &WorkloadPaths, keep: Duration) -> Result<b
 }
 
 fn remove(path: PathBuf) -> Result<(), BuryError> {
-    match fs::remove_dir_all(&path) {
+    let removed = if path.is_file() { fs::remove_file(&path) } else { fs::remove_dir_all(&path) };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BuryError::Remove(path, error)),
         _ => Ok(()),
     }
@@ -63,6 +64,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let paths = WorkloadPaths::at(root.path().join("w"));
         fs::create_dir_all(paths.disks()[0].join("big")).unwrap();
+        fs::write(paths.directory().join("writable.ext4"), "of a machine").unwrap();
         fs::write(paths.outcome(), "{}").unwrap();
         bury(&paths).unwrap();
         (root, paths)
@@ -72,7 +74,7 @@ mod tests {
     fn records_are_kept_and_disks_are_not() {
         let (_root, paths) = buried();
         bury(&paths).unwrap();
-        assert!(paths.outcome().exists() && !paths.disks()[0].exists());
+        assert!(paths.outcome().exists() && !paths.disks().iter().any(|disk| disk.exists()));
         assert!(!forget_when_old(&paths, HOUR).unwrap());
     }
 

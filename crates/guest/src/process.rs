@@ -6,9 +6,10 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::process::CommandExt,
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, process::CommandExt},
     },
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -17,7 +18,7 @@ use hypercore_wire::{
     ErrorCode,
     message::{Exec, Fault, Size},
 };
-use nix::pty::{Winsize, openpty};
+use nix::pty::Winsize;
 
 use crate::{account, root::ROOT};
 
@@ -111,16 +112,34 @@ fn with_pipes(command: &mut Command, wants_input: bool) -> io::Result<Ends> {
 }
 
 fn with_terminal(command: &mut Command, size: Option<Size>) -> io::Result<Ends> {
-    let size = size.map(window_size);
-    let pair = openpty(size.as_ref(), None)?;
-    command.stdin(pair.slave.try_clone()?).stdout(pair.slave.try_clone()?).stderr(pair.slave);
-    let master = pair.master;
+    let (master, slave) = open_terminal(size)?;
+    command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     Ok(Ends {
         stdin: Some(master.try_clone()?),
         stdout: Some(master.try_clone()?),
         stderr: None,
         terminal: Some(master),
     })
+}
+
+/// A terminal of the workload's own, whose name means something to it; openpty(3) knows of no other than the agent's.
+#[allow(unsafe_code, reason = "a terminal's other end is unlocked and opened by ioctl alone")]
+fn open_terminal(size: Option<Size>) -> io::Result<(OwnedFd, OwnedFd)> {
+    let path = Path::new(ROOT).join("dev/pts/ptmx");
+    let master = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)?;
+    let (unlocked, fd): (libc::c_int, _) = (0, master.as_raw_fd());
+    // SAFETY: TIOCSPTLCK reads one int, which is ours.
+    check(unsafe { libc::ioctl(fd, libc::TIOCSPTLCK, &raw const unlocked) })?;
+    if let Some(size) = size.map(window_size) {
+        // SAFETY: TIOCSWINSZ reads one `winsize`, which is ours.
+        check(unsafe { libc::ioctl(fd, libc::TIOCSWINSZ, &raw const size) })?;
+    }
+    // SAFETY: TIOCGPTPEER takes flags by value.
+    let slave =
+        unsafe { libc::ioctl(fd, libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) };
+    check(slave)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok((master.into(), unsafe { OwnedFd::from_raw_fd(slave) }))
 }
 
 /// A size as the kernel takes it.

@@ -54,8 +54,9 @@ impl WorkloadPaths {
         self.directory.join("exit.json")
     }
 
-    /// What holds the workload's own data, which goes with it: `rootfs` (a mount point), `upper` and `work`.
-    pub(crate) fn disks(&self) -> [PathBuf; 3] {
-        ["rootfs", "upper", "work"].map(|name| self.directory.join(name))
+    /// What holds the workload's own data, which goes with it: a container's `rootfs` (a mount point), `upper` and `work`,
+    /// and a machine's disk with what it wrote.
+    pub(crate) fn disks(&self) -> [PathBuf; 5] {
+        ["rootfs", "upper", "work", "writable.ext4", "writable.new"].map(|name| self.directory.join(name))
     }
 }

@@ -25,8 +25,14 @@ const BOOT_TIME_MAX: Duration = Duration::from_secs(50);
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 /// Fresh randomness for the guest, in bytes.
 const ENTROPY_LEN: usize = 32;
-/// How much of the console is shown, in bytes.
-const CONSOLE_LEN_MAX: u64 = 2048;
+/// How much of the console is looked at for what to show, in bytes.
+const CONSOLE_LEN_MAX: u64 = 8192;
+/// How many lines of it are shown.
+const CONSOLE_LINES_MAX: usize = 6;
+/// How a kernel says that it can't go on. What follows is only where it was.
+const PANIC: &str = "Kernel panic";
+/// How long a monitor may take to end once it has closed its connections.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
 /// The stream of the preparation.
 const PREPARE_STREAM: StreamId = StreamId(u32::MAX);
 
@@ -76,14 +82,27 @@ pub(super) fn reach(
     Ok((sender, receiver))
 }
 
-/// A machine that ended closes its connections; a silent one lets a read run out.
+/// A machine that ended closes its connections, a moment before it has ended; a silent one lets a read run out.
 fn explain(error: BootError, machine: &mut Child) -> BootError {
-    match (machine.try_wait(), error) {
-        (Ok(Some(status)), _) => BootError::Ended(status),
-        (_, BootError::Peer(PeerError::Broken(error))) if error.kind() == io::ErrorKind::WouldBlock => {
+    match error {
+        BootError::Peer(PeerError::Broken(error)) if error.kind() == io::ErrorKind::WouldBlock => {
             BootError::Silent
         }
-        (_, error) => error,
+        error @ BootError::Peer(PeerError::Closed | PeerError::Broken(_)) => {
+            wait_for_end(machine).map_or(error, BootError::Ended)
+        }
+        error => error,
+    }
+}
+
+fn wait_for_end(machine: &mut Child) -> Option<std::process::ExitStatus> {
+    let deadline = Instant::now() + END_TIME_MAX;
+    loop {
+        match machine.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => thread::sleep(CONNECT_INTERVAL),
+            _ => return None,
+        }
     }
 }
 
@@ -135,7 +154,7 @@ fn mount(mount: &MachineMount) -> GuestMount {
     }
 }
 
-/// The last lines of the guest's console, without what a terminal would act on.
+/// The last lines of the guest's console, without what a terminal would act on; of a panic, its reason.
 pub(super) fn console_tail(path: &Path) -> String {
     let read = || {
         use std::io::{Seek, SeekFrom};
@@ -146,8 +165,28 @@ pub(super) fn console_tail(path: &Path) -> String {
         file.take(CONSOLE_LEN_MAX).read_to_end(&mut bytes)?;
         io::Result::Ok(bytes)
     };
-    let text = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
+    shorten(&String::from_utf8_lossy(&read().unwrap_or_default()))
+}
+
+fn shorten(text: &str) -> String {
     let lines = text.lines().map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>());
-    let lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(6)..].join(" | ")
+    let mut lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
+    if let Some(at) = lines.iter().position(|line| line.contains(PANIC)) {
+        lines.truncate(at + 1);
+    }
+    lines[lines.len().saturating_sub(CONSOLE_LINES_MAX)..].join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_panic_is_shown_and_not_its_trace() {
+        let trace = "call trace\n".repeat(20);
+        let shown =
+            shorten(&format!("begins\n\n\x1b[31mwhy\r\n[1.0] Kernel panic - not syncing: x\n{trace}"));
+        assert_eq!(shown, "begins | [31mwhy | [1.0] Kernel panic - not syncing: x");
+        assert_eq!(shorten("1\n2\n3\n4\n5\n6\n7\n"), "2 | 3 | 4 | 5 | 6 | 7");
+    }
 }
