@@ -190,7 +190,8 @@ impl Helper {
 pub(super) fn hold_engine(arguments: &mut Arguments) -> io::Result<File> {
     let flags = (OFlag::O_PATH | OFlag::O_CLOEXEC).bits();
     let file = File::options().read(true).custom_flags(flags).open(&arguments.engine)?;
-    arguments.engine = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    // Not of `self`: should it be a script, its interpreter has to find it too.
+    arguments.engine = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
     Ok(file)
 }
 

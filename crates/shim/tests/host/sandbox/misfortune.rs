@@ -21,7 +21,7 @@ impl Place {
         let engine = place.path("engine.sh");
         // The number of the report's descriptor comes last. By its path, since a shell needn't know numbers above 9.
         let begin = "#!/bin/sh\n[ \"$1\" = create ] || exit 0\nfor fd; do :; done\nreport=/proc/self/fd/$fd";
-        let script = format!("{begin}\n{script}\n");
+        let script = format!("{begin}\nhere={}\necho > $here/began\n{script}\n", place.0.path().display());
         fs::write(&engine, script).unwrap();
         fs::set_permissions(&engine, fs::Permissions::from_mode(0o700)).unwrap();
         place
@@ -51,20 +51,22 @@ impl Place {
 #[tokio::test]
 async fn an_engine_that_says_nothing_sensible_is_a_failed_launch() {
     for script in ["exit 3", "exit 0", "echo nonsense > $report", "kill -9 $$"] {
-        match Place::with_engine(script).launch().await.unwrap_err() {
+        let place = Place::with_engine(script);
+        match place.launch().await.unwrap_err() {
             LaunchError::Refused(fault) => {
                 assert_eq!(fault.message, "the engine ended without a report", "{script}")
             }
             other => panic!("{script}: {other:?}"),
         }
+        assert!(place.path("began").exists(), "{script} was not run");
     }
 }
 
 #[tokio::test]
 async fn a_process_that_ends_before_it_is_reported_has_an_end_all_the_same() {
     // An orphan of the engine is the shim's child at once. It ends then, and the report waits until it is reaped.
-    let script = "(sh -c 'until [ -e '$0.go' ]; do :; done; exit 5' & echo $! > $0.pid); : > $0.go
-        read pid < $0.pid; while kill -0 $pid; do :; done; echo '{\"pid\":'$pid'}' > $report";
+    let script = "(sh -c 'until [ -e '$here/go' ]; do :; done; exit 5' & echo $! > $here/pid); : > $here/go
+        read pid < $here/pid; while kill -0 $pid; do :; done; echo '{\"pid\":'$pid'}' > $report";
     let place = Place::with_engine(script);
     let sandbox = place.launch().await.unwrap();
     assert_eq!(deadline(sandbox.exited()).await.unwrap().exit, ExitStatus::Code(5));
