@@ -227,6 +227,21 @@ pub fn mount_rootfs(layers: &[PathBuf], directory: &Path) -> Result<PathBuf, Bun
     Ok(overlay::mount_point(directory))
 }
 
+/// As [`mount_rootfs`], for a workload with a user namespace that has run before; mounted by `engine`. Answers also who
+/// its root is on the host.
+///
+/// # Errors
+/// As for [`mount_rootfs`], and [`BundleError::Mapped`].
+pub fn mount_mapped_rootfs(
+    layers: &[PathBuf],
+    directory: &Path,
+    engine: &Path,
+) -> Result<(PathBuf, u32), BundleError> {
+    let first = overlay::written_by(directory)?;
+    overlay::mount(layers, directory, Some(Mapping { first, engine }))?;
+    Ok((overlay::mount_point(directory), first))
+}
+
 /// Unmounts the rootfs of the bundle in `directory`; files stay. Fine with a bundle that was never prepared.
 /// A process that still uses the rootfs keeps it for itself, invisibly, until it ends.
 ///
@@ -260,7 +275,7 @@ fn write_config(
     let user = process::user(request.spec, request.image, &root)?;
     let workdir = process::workdir(request.spec, request.image)?;
     let mounts = mounts::mounts(request, &root, first)?;
-    if !mounts::hold(&mounts, &workdir, &root)? {
+    if !mounts::hold(&mounts, &workdir, &root, &user)? {
         root.make_workdir(&workdir, &user, first.unwrap_or(0))?;
     }
     let process = process::process(request, argv, &user, workdir)?;

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use oci_spec::runtime::{
@@ -33,6 +34,13 @@ const MASKED_PATHS: [&str; 12] = [
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+
+/// Counters of each CPU that tell how busy the machine is, and with what (docker masks them as well).
+static CPU_COUNTERS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let cpus = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let counters = cpus.map(|cpu| cpu.path().join("thermal_throttle"));
+    counters.filter(|path| path.is_dir()).map(|path| path.display().to_string()).collect()
+});
 
 /// Paths that may be read only; docker's list.
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -87,7 +95,7 @@ fn linux(request: &BundleRequest<'_>) -> Linux {
         .set_namespaces(Some(namespaces(request.netns)))
         .set_cgroups_path(Some(PathBuf::from(request.cgroup_path)))
         .set_resources(Some(resources(&request.resources)))
-        .set_masked_paths(texts(&MASKED_PATHS))
+        .set_masked_paths(texts(&MASKED_PATHS).map(|paths| [paths, CPU_COUNTERS.clone()].concat()))
         .set_readonly_paths(texts(&READONLY_PATHS))
         .set_sysctl(Some(sysctls));
     linux

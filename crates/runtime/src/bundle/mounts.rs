@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hypercore_model::{Mount as Wanted, MountSource, mount::VolumeName};
+use hypercore_model::{Mount as Wanted, MountSource, mount::VolumeName, user::User};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use oci_spec::runtime::Mount;
 
@@ -124,16 +124,23 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-/// Whether `workdir` lies in one of `mounts`, where nothing of the image is seen and nothing is made.
+/// Whether `workdir` lies in one of `mounts`, where nothing of the image is seen. It is made there for `user`, if what is
+/// mounted can be written to: mounted files keep plain ids, also below a user namespace.
 ///
 /// # Errors
-/// It is missing in what is mounted there.
-pub(super) fn hold(mounts: &[Mount], workdir: &Path, root: &Root) -> Result<bool, BundleError> {
+/// It is missing in what is mounted there, and can't be made.
+pub(super) fn hold(mounts: &[Mount], workdir: &Path, root: &Root, user: &User) -> Result<bool, BundleError> {
     let Ok((place, _)) = root.locate(workdir) else { return Ok(false) };
     let around = mounts.iter().rev().find(|mount| place.starts_with(mount.destination()));
     let Some(mount) = around else { return Ok(false) };
     let below = place.strip_prefix(mount.destination()).unwrap_or(&place);
+    let is_read_only =
+        mount.options().iter().flatten().any(|option| ["ro", "rro"].contains(&option.as_str()));
     let is_there = match (mount.typ().as_deref(), mount.source()) {
+        (Some("bind"), Some(source)) if !is_read_only && source.is_dir() => {
+            Root::open(source)?.make_workdir(below, user, 0)?;
+            true
+        }
         (Some("bind"), Some(source)) => source.join(below).is_dir(),
         (Some("tmpfs"), _) => below.as_os_str().is_empty() || place.starts_with("/dev"),
         _ => true,

@@ -84,6 +84,15 @@ pub(super) fn mount(
     Ok(Mounted { is_new: true, first: None })
 }
 
+/// Whom on the host what the workload has written belongs to.
+pub(super) fn written_by(directory: &Path) -> Result<u32, BundleError> {
+    let path = directory.join("upper");
+    match fs::metadata(&path) {
+        Ok(upper) => Ok(upper.uid()),
+        Err(source) => Err(BundleError::Directory { path, source }),
+    }
+}
+
 /// Has the engine mount it, with layers that are shown with the ids from `first` on.
 fn mapped(layers: &[PathBuf], directory: &Path, engine: &Path, first: u32) -> Result<Mounted, BundleError> {
     let request =

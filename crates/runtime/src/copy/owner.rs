@@ -42,6 +42,12 @@ impl IdMap {
         Self { users: all.clone(), groups: all }
     }
 
+    /// So many ids from 0 on are those from `first` on outside, of users and groups alike.
+    pub(super) fn shifted(first: u32, count: u32) -> Self {
+        let all = vec![Range { inside: 0, outside: first, count }];
+        Self { users: all.clone(), groups: all }
+    }
+
     /// The map of the process whose directory in `/proc` this is.
     pub(super) fn of_process(process: impl AsFd) -> io::Result<Self> {
         let read = |name: &str| {

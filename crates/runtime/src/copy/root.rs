@@ -91,6 +91,11 @@ impl Root {
         Ok(Self { directory, ids: IdMap::identity() })
     }
 
+    /// The same tree, whose files have these owners.
+    pub(super) fn with_ids(self, ids: IdMap) -> Self {
+        Self { ids, ..self }
+    }
+
     /// What a process sees, its mounts included. `cgroup` is a part of its cgroup's path that only it can have: pids
     /// are given anew, and this one may be another's by now.
     ///

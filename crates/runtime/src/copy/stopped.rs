@@ -11,24 +11,34 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::{error::CopyError, root::Root};
-use crate::bundle;
+use super::{error::CopyError, owner::IdMap, root::Root};
+use crate::bundle::{self, Mapping};
 
 impl Root {
     /// The root of the workload in `directory`, made of its image's layers (bottom first) and of what it wrote. Leaves
     /// the calling thread in a mount namespace of its own: the thread must not do anything else any more.
+    /// A workload with a user namespace needs its `engine`, which mounts the root as the workload sees it.
     ///
     /// # Errors
     /// [`CopyError::Root`].
-    pub fn of_stopped(layers: &[PathBuf], directory: &Path) -> Result<Self, CopyError> {
-        let rootfs = mounted(layers, directory).map_err(CopyError::Root)?;
-        Self::of_directory(&rootfs)
+    pub fn of_stopped(
+        layers: &[PathBuf],
+        directory: &Path,
+        engine: Option<&Path>,
+    ) -> Result<Self, CopyError> {
+        let (rootfs, ids) = mounted(layers, directory, engine).map_err(CopyError::Root)?;
+        Self::of_directory(&rootfs).map(|root| root.with_ids(ids))
     }
 }
 
-fn mounted(layers: &[PathBuf], directory: &Path) -> io::Result<PathBuf> {
+fn mounted(layers: &[PathBuf], directory: &Path, engine: Option<&Path>) -> io::Result<(PathBuf, IdMap)> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     // What is mounted here stays here; what is unmounted outside goes here too.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
-    bundle::mount_rootfs(layers, directory).map_err(io::Error::other)
+    let mounted = match engine {
+        None => bundle::mount_rootfs(layers, directory).map(|rootfs| (rootfs, IdMap::identity())),
+        Some(engine) => bundle::mount_mapped_rootfs(layers, directory, engine)
+            .map(|(rootfs, first)| (rootfs, IdMap::shifted(first, Mapping::COUNT))),
+    };
+    mounted.map_err(io::Error::other)
 }

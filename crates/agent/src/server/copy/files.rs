@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use hypercore_api::v1;
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_runtime::copy::{CopyError, Root};
+use hypercore_runtime::{
+    copy::{CopyError, Root},
+    sandbox::Engine,
+};
 
 use super::super::{Handlers, problem::Problem, target};
 
@@ -14,7 +17,8 @@ pub(super) enum Files {
     /// What this process sees; `cgroup` tells it from another one that has got its number.
     Running { pid: i32, cgroup: String },
     /// The image's layers, bottom first, and the workload's own directory.
-    Stopped { layers: Vec<PathBuf>, directory: PathBuf },
+    /// The engine mounts the root of a workload with a user namespace.
+    Stopped { layers: Vec<PathBuf>, directory: PathBuf, engine: Option<PathBuf> },
 }
 
 impl Files {
@@ -22,7 +26,9 @@ impl Files {
     pub(super) fn root(&self) -> Result<Root, CopyError> {
         match self {
             Self::Running { pid, cgroup } => Root::of_process(*pid, cgroup),
-            Self::Stopped { layers, directory } => Root::of_stopped(layers, directory),
+            Self::Stopped { layers, directory, engine } => {
+                Root::of_stopped(layers, directory, engine.as_deref())
+            }
         }
     }
 }
@@ -51,7 +57,9 @@ impl Handlers {
             Problem::conflict("image_gone", message)
                 .hint(format!("pull it again: `hypercore image pull {}`", record.spec.image))
         })?;
-        Ok(Files::Stopped { layers: image.layers, directory })
+        let engine = self.node.sandboxes.engine(Engine::Container).to_owned();
+        let engine = record.spec.user_namespace.then_some(engine);
+        Ok(Files::Stopped { layers: image.layers, directory, engine })
     }
 }
 
