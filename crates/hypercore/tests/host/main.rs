@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behaviour;
 mod contact;
 mod copy;
 mod cycles;
@@ -14,6 +15,7 @@ mod images;
 mod ingress;
 mod lifetime;
 mod limits;
+mod microvm;
 mod mistakes;
 mod node;
 mod output;

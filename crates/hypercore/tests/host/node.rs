@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hypercore_fixtures::{ImageBuilder, Leftovers, Registry, wait_until};
+use hypercore_fixtures::{ImageBuilder, Leftovers, Registry, guest_kernel, wait_until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -119,6 +119,9 @@ impl Node {
         command.arg("up").arg("--data-dir").arg(self.path("data")).arg("--runtime-dir").arg(self.path("run"));
         command.args(["--bridge", &self.bridge, "--cidr", &self.cidr]);
         command.arg("--http-bind-addr").arg(self.http.to_string());
+        if let Some(kernel) = guest_kernel() {
+            command.env("HYPERCORE_RUNTIME_KERNEL", kernel);
+        }
         command.envs(self.settings.iter().map(|(variable, value)| (*variable, value)));
         command
     }
@@ -224,7 +227,7 @@ pub(crate) fn free_address() -> SocketAddr {
 /// The programs that the agent starts are another package's: cargo doesn't build them for this test.
 fn require_programs() {
     let hypercore = Path::new(env!("CARGO_BIN_EXE_hypercore"));
-    for name in ["hypercore-shim", "hypercore-engine"] {
+    for name in ["hypercore-shim", "hypercore-engine", "hypercore-vmm"] {
         let path = hypercore.with_file_name(name);
         assert!(path.is_file(), "{} is missing: run `cargo build -p hypercore-shim` first", path.display());
     }

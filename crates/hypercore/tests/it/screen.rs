@@ -56,6 +56,13 @@ impl Screen {
         self.master.write_all(keys).unwrap();
     }
 
+    /// Changes the terminal's size, as dragging a window's corner does.
+    #[allow(dead_code, reason = "of the two test programs that share this file, one resizes")]
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.master, size).unwrap();
+    }
+
     /// Waits until this was shown.
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
