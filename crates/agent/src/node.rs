@@ -98,10 +98,20 @@ pub enum RunError {
     Listen(#[from] ListenError),
     /// The ingress can't be set up.
     #[error(transparent)]
-    Ingress(#[from] IngressError),
+    Ingress(IngressError),
     /// A task that the node can't do without came to an end.
     #[error("the task `{0}` ended, and the node can't go on without it")]
     TaskEnded(String),
+}
+
+impl From<IngressError> for RunError {
+    /// A socket that is taken is told alike, whoever would listen on it.
+    fn from(error: IngressError) -> Self {
+        match error {
+            IngressError::Listen(error) => Self::Listen(error),
+            error @ IngressError::Certificate(_) => Self::Ingress(error),
+        }
+    }
 }
 
 /// A running node: what its tasks share.

@@ -111,6 +111,11 @@ fn failure(error: RunError) -> Failure {
             "tls_failed",
             "[cluster] tls_cert and tls_key name a chain and its key in PEM; without, the node makes its own",
         ),
+        RunError::Ingress(_) => (
+            Failed,
+            "ingress_failed",
+            "see [ingress] tls and [cluster] tls_cert and tls_key in `hypercore config show`",
+        ),
         RunError::ProgramMissing(_) => {
             (Failed, "program_missing", "install hypercore-shim and hypercore-engine beside hypercore")
         }

@@ -9,6 +9,7 @@ mod copy;
 mod cycles;
 mod daily;
 mod day;
+mod down;
 mod examples;
 mod full_disk;
 mod images;

@@ -75,7 +75,8 @@ fn an_ambiguous_prefix_lists_what_it_could_mean() {
     let ids = ["1b4e28ba-2fa1-41d2-883f-0016d3cca427", "1b4e99ff-2fa1-41d2-883f-0016d3cca427"];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let client = Client::connect(&Endpoint::Unix(node.path("run/api.sock")), Proof::default()).await.unwrap();
+        let client =
+            Client::connect(&Endpoint::Unix(node.path("run/api.sock")), Proof::default()).await.unwrap();
         for id in ids {
             let request = v1::VmSpawnRequest {
                 image_ref: "busybox".into(),
@@ -112,12 +113,25 @@ fn a_second_agent_on_the_same_directory_is_refused_by_name() {
     let free = std::mem::replace(&mut other.bridge, node.bridge.clone());
     assert_told(&finish(other.up().arg("-q"), b"").expect(6), &node.bridge);
     other.bridge = free;
-    let own = std::mem::replace(&mut other.cidr, "10.1.2.0/24".to_owned());
-    assert_told(&finish(other.up().arg("-q"), b"").expect(6), &own);
-    other.cidr = own;
     other.assert_nothing_left();
     other.start_agent();
     other.finish();
+    node.finish();
+}
+
+#[test]
+fn a_node_keeps_the_subnet_that_it_was_admitted_with() {
+    if skip_without_root("a_node_keeps_the_subnet_that_it_was_admitted_with") {
+        return;
+    }
+    let mut node = Node::prepare();
+    node.start_agent();
+    assert_eq!(node.stop_agent(), Some(0));
+    let own = std::mem::replace(&mut node.cidr, "10.1.2.0/24".to_owned());
+    assert_told(&finish(node.up().arg("-q"), b"").expect(6), &own);
+    node.assert_nothing_left();
+    node.cidr = own;
+    node.start_agent();
     node.finish();
 }
 

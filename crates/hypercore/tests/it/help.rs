@@ -9,6 +9,7 @@ use crate::{
 const COMMANDS: &[&[&str]] = &[
     &[],
     &["up"],
+    &["down"],
     &["run"],
     &["ps"],
     &["inspect"],

@@ -1,6 +1,6 @@
 //! Files and environments, good and bad, and what is made of them.
 
-use super::*;
+use super::{super::schema::Key, *};
 
 fn of_text(text: &str) -> Result<Config, Vec<String>> {
     of(text, &[])
@@ -30,6 +30,35 @@ fn what_is_shown_reads_back_as_itself() {
 #[test]
 fn the_file_of_the_contract_is_the_defaults() {
     assert_eq!(of_text(include_str!("contract.toml")).unwrap(), Config::default());
+}
+
+/// The file that packages install, with every setting's `# ` taken away.
+fn packaged_and_uncommented() -> String {
+    let packaged = include_str!("../../../../../packaging/hypercore.toml");
+    let is_setting = |line: &str| {
+        let key = line.split_once(" = ").map_or("", |(key, _)| key);
+        !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte))
+    };
+    let lines =
+        packaged.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_packaged_file_changes_nothing_until_its_lines_are_uncommented() {
+    let packaged = include_str!("../../../../../packaging/hypercore.toml");
+    let as_installed = packaged.parse::<toml::Table>().unwrap();
+    assert!(as_installed.values().all(|table| table.as_table().is_some_and(toml::Table::is_empty)));
+    assert_eq!(of_text(packaged).unwrap(), Config::default());
+    assert_eq!(of_text(&packaged_and_uncommented()).unwrap(), Config::default());
+}
+
+#[test]
+fn the_packaged_file_has_every_key_in_its_table() {
+    let uncommented = packaged_and_uncommented().parse::<toml::Table>().unwrap();
+    let has = |key: &&Key| uncommented.get(key.table).and_then(|table| table.get(key.name)).is_some();
+    let missing: Vec<_> = KEYS.iter().filter(|key| !has(key)).map(Key::variable).collect();
+    assert_eq!(missing, [""; 0]);
 }
 
 #[test]
