@@ -3,7 +3,9 @@
 //! It refuses to be the first to say how a process ended: that is the shim's `exit.json`.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -151,7 +153,10 @@ pub(super) fn forget(records: &[PathBuf]) {
 /// Writes JSON beside the target and renames it over, so that a reader sees all of it or none.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let beside = path.with_extension("tmp");
-    fs::write(&beside, serde_json::to_vec(value)?)?;
+    // A spec has the environment in it, which may be a secret.
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&beside)?.write_all(&serde_json::to_vec(value)?)?;
     fs::rename(&beside, path)
 }
 

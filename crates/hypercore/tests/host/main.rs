@@ -29,7 +29,9 @@ mod restart;
 mod restarts;
 #[path = "../it/screen.rs"]
 mod screen;
+mod secrets;
 mod service;
 mod terminal;
 mod traces;
+mod user_namespace;
 mod volumes;

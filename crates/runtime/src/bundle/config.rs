@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -67,7 +68,8 @@ pub(super) fn write(
 }
 
 fn encode(spec: &Spec, path: &Path) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
+    // It has the environment in it, which may be a secret.
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(&serde_json::to_vec(spec)?)
 }
 

@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -137,7 +139,10 @@ impl<'a> Plan<'a> {
 impl Container {
     /// Keeps the runtime spec for later processes, whatever becomes of the bundle.
     fn write_config(&self, config: &[u8]) -> std::io::Result<()> {
-        fs::write(self.config_path(), config)
+        // It has the environment in it, which may be a secret.
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(self.config_path())?.write_all(config)
     }
 
     /// Where [`Self::write_config`] keeps it.
