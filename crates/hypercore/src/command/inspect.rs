@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use hypercore_api::v1;
+use hypercore_api::v1::{self, mount::Source};
 use serde::Serialize;
 
 use crate::{context::Context, exit::Exit, failure::Outcome, view::WorkloadView};
@@ -48,6 +48,32 @@ struct Details {
     tty: bool,
     stdin_open: bool,
     remove_on_exit: bool,
+    read_only_rootfs: bool,
+    mounts: Vec<MountView>,
+    restart: String,
+    ttl_ms: Option<u64>,
+    stop_signal: Option<i32>,
+    stop_grace_ms: Option<u64>,
+    ulimits: Vec<String>,
+    cap_add: Vec<String>,
+    cap_drop: Vec<String>,
+    user_namespace: bool,
+    init: bool,
+    tenant: String,
+    allow: Vec<String>,
+    route_port: Option<u32>,
+}
+
+/// Something mounted besides the image.
+#[derive(Debug, Serialize)]
+struct MountView {
+    /// `bind`, `volume` or `tmpfs`.
+    r#type: &'static str,
+    /// The node's path, or the volume's name.
+    source: Option<String>,
+    target: String,
+    read_only: bool,
+    size_bytes: Option<u64>,
 }
 
 /// Shows them.
@@ -91,7 +117,33 @@ impl Details {
             tty: request.tty,
             stdin_open: request.stdin_open,
             remove_on_exit: request.remove_on_exit,
+            read_only_rootfs: request.read_only_rootfs,
+            mounts: request.mounts.into_iter().map(MountView::new).collect(),
+            restart: request.restart,
+            ttl_ms: not_zero(request.ttl_ms),
+            stop_signal: not_zero(request.stop_signal),
+            stop_grace_ms: request.stop_grace_ms,
+            ulimits: request.ulimits,
+            cap_add: request.cap_add,
+            cap_drop: request.cap_drop,
+            user_namespace: request.user_namespace,
+            init: request.init,
+            tenant: request.tenant,
+            allow: request.allow,
+            route_port: not_zero(request.route_port),
         }
+    }
+}
+
+impl MountView {
+    fn new(mount: v1::Mount) -> Self {
+        let (r#type, source, size_bytes) = match mount.source {
+            Some(Source::Bind(path)) => ("bind", Some(path), None),
+            Some(Source::Volume(name)) => ("volume", Some(name), None),
+            Some(Source::Tmpfs(tmpfs)) => ("tmpfs", None, not_zero(tmpfs.size_bytes)),
+            None => ("unknown", None, None),
+        };
+        Self { r#type, source, target: mount.target, read_only: mount.read_only, size_bytes }
     }
 }
 
