@@ -15,6 +15,8 @@ use crate::programs::find_program;
 const QEMU: &str = "qemu-system-x86_64";
 /// Where programs of the host are looked for.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"];
+/// Where `doctor --fix` puts one, in the data directory.
+const KERNEL_OF_NODE: &str = "kernel";
 /// Where a package may bring a kernel.
 const KERNEL_OF_HOST: &str = "/usr/lib/hypercore/kernel";
 
@@ -70,22 +72,33 @@ fn find(
         Some(Monitor::Firecracker) => return Err(Unavailable::Monitor("firecracker")),
         Some(Monitor::CloudHypervisor) => return Err(Unavailable::Monitor("cloud-hypervisor")),
     }
-    let program = program(QEMU).ok_or(Unavailable::NoQemu)?;
+    let program = find_qemu().ok_or(Unavailable::NoQemu)?;
     let agent = agent.map_err(Unavailable::NoAgent)?;
-    let own = data_directory.join("kernel");
-    let kernel = match &settings.kernel {
+    let kernel = find_kernel(settings.kernel.as_deref(), data_directory)?;
+    let cache = data_directory.join("images/vm");
+    Ok(Platform { monitor: Monitor::Qemu, program, accelerator: Accelerator::Tcg, kernel, agent, cache })
+}
+
+/// QEMU's program, where the agent looks for it.
+#[must_use]
+pub fn find_qemu() -> Option<PathBuf> {
+    PROGRAM_DIRECTORIES.iter().map(|directory| Path::new(directory).join(QEMU)).find(|path| path.is_file())
+}
+
+/// The kernel that microVMs boot on a node with this data directory: the one that the configuration names, or the one
+/// in the data directory, or the one that a package brought.
+///
+/// # Errors
+/// [`KernelError`], of the first of these that is there.
+pub fn find_kernel(named: Option<&Path>, data_directory: &Path) -> Result<Kernel, KernelError> {
+    let own = data_directory.join(KERNEL_OF_NODE);
+    match named {
         Some(path) if path.is_dir() => Kernel::in_tree(path),
         Some(path) => Kernel::at(path),
         None if own.is_dir() => Kernel::in_tree(&own),
         None if Path::new(KERNEL_OF_HOST).is_dir() => Kernel::in_tree(Path::new(KERNEL_OF_HOST)),
         None => Err(KernelError::Missing(own)),
-    }?;
-    let cache = data_directory.join("images/vm");
-    Ok(Platform { monitor: Monitor::Qemu, program, accelerator: Accelerator::Tcg, kernel, agent, cache })
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    PROGRAM_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.is_file())
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 //! Without `--fix` it refuses to change anything; with it, it does what its hints say where that is safe.
 
 mod fix;
+mod kernel;
 mod limits;
 mod machine;
+mod microvms;
 mod network;
 mod node;
 
@@ -105,6 +107,8 @@ async fn examine(global: &GlobalArgs, console: Console) -> (Vec<Finding>, Contex
     findings.extend(network::tools());
     findings.push(network::port(is_agent_running));
     findings.extend(node::programs());
+    let kernel = table.runtime.kernel.get().map(|path| path.as_path());
+    findings.extend(microvms::all(kernel, table.node.data_directory.as_path()));
     findings.push(node::data_directory(table.node.data_directory.as_path()));
     findings.push(node::socket(table.node.runtime_directory.as_path()));
     findings.push(agent);

@@ -9,6 +9,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use super::kernel;
+
 /// Where settings of the kernel are kept over a restart of the machine.
 const SYSCTL_FILE: &str = "/etc/sysctl.d/60-hypercore.conf";
 
@@ -19,6 +21,8 @@ pub(super) enum Fix {
     Install(&'static str),
     /// Load a module of the kernel.
     LoadModule(&'static str),
+    /// Unpack a kernel for microVMs into this directory.
+    FetchKernel(PathBuf),
     /// Give a directory to root alone.
     Close(PathBuf),
     /// Remove a socket that nobody listens on.
@@ -36,6 +40,9 @@ pub(super) enum FixError {
     /// A program failed.
     #[error("{0} failed: {1}")]
     Failed(String, String),
+    /// The distribution has no such package, or brought none.
+    #[error("there is no package {0}")]
+    NoPackage(&'static str),
     /// A file or directory can't be changed.
     #[error("{} can't be changed", .0.display())]
     Change(PathBuf, #[source] io::Error),
@@ -54,6 +61,13 @@ impl Fix {
             Self::LoadModule(module) => {
                 run(&["modprobe", module])?;
                 Ok(format!("loaded the module {module}"))
+            }
+            Self::FetchKernel(directory) => {
+                let package = kernel::fetch(directory)?;
+                Ok(format!(
+                    "unpacked {package} into {}; an agent finds it when it starts",
+                    directory.display()
+                ))
             }
             Self::Close(path) => {
                 let closed = chown(path, Some(0), Some(0))
@@ -74,15 +88,21 @@ impl Fix {
 }
 
 fn run(words: &[&str]) -> Result<(), FixError> {
+    read(words, Path::new("/")).map(drop)
+}
+
+/// Runs a program in a directory, and answers what it wrote.
+pub(super) fn read(words: &[&str], directory: &Path) -> Result<String, FixError> {
     let line = words.join(" ");
     let output = Command::new(words[0])
         .args(&words[1..])
         .env("DEBIAN_FRONTEND", "noninteractive")
+        .current_dir(directory)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| FixError::Run(line.clone(), error))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let told = String::from_utf8_lossy(&output.stderr);
     let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
