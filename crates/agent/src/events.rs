@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::clock;
 
 /// How many events are remembered: about a megabyte.
-const EVENTS_MAX: usize = 4096;
+pub(crate) const EVENTS_MAX: usize = 4096;
 /// Longest value of a detail, in bytes: the cause of a failure may quote whole command lines.
 const DETAIL_LEN_MAX: usize = 1024;
 

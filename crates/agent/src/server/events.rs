@@ -25,21 +25,8 @@ impl Handlers {
         // Whoever neither follows nor says since when wants to see what is remembered.
         let remembered = (!call.follow).then_some(0);
         let since = call.since_ms.or(remembered).map(Timestamp::from_unix_ms);
-        let follow = call.follow;
-        let heard = stream::unfold(self.node.events.read(since), move |mut reader| async move {
-            let heard = next(&mut reader, follow).await?;
-            Some((heard, reader))
-        });
-        let id = self.node.identity.to_string();
-        Ok(heard.filter_map(move |heard| {
-            let told = match heard {
-                Heard::Event(event) => {
-                    (is_chosen(&chosen, &event) && is_seen(&caller, &event)).then(|| message(&event))
-                }
-                Heard::Missed(count) => Some(missed(count, &id)),
-            };
-            future::ready(told.map(Ok))
-        }))
+        let heard = all(self.node.events.read(since), call.follow);
+        Ok(told(heard, chosen, caller, self.node.identity.to_string()))
     }
 
     /// Workloads by their full ids; anything else as it was written, for it may be an image, a volume, or a workload
@@ -55,6 +42,32 @@ impl Handlers {
         };
         Ok(texts.iter().map(full).collect())
     }
+}
+
+/// Everything that there is to read, or that ever comes.
+fn all(reader: Reader, follow: bool) -> impl Stream<Item = Heard> {
+    stream::unfold(reader, move |mut reader| async move {
+        let heard = next(&mut reader, follow).await?;
+        Some((heard, reader))
+    })
+}
+
+/// What of it this caller is told.
+fn told(
+    heard: impl Stream<Item = Heard>,
+    chosen: Vec<String>,
+    caller: Caller,
+    node: String,
+) -> impl Stream<Item = Result<v1::Event, Status>> {
+    heard.filter_map(move |heard| {
+        let told = match heard {
+            Heard::Event(event) => {
+                (is_chosen(&chosen, &event) && is_seen(&caller, &event)).then(|| message(&event))
+            }
+            Heard::Missed(count) => Some(missed(count, &node)),
+        };
+        future::ready(told.map(Ok))
+    })
 }
 
 async fn next(reader: &mut Reader, follow: bool) -> Option<Heard> {
@@ -91,5 +104,32 @@ fn missed(count: u64, node: &str) -> v1::Event {
         id: node.to_owned(),
         details: [("count".to_owned(), count.to_string())].into(),
         ..v1::Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Action, EVENTS_MAX, Events};
+
+    async fn heard_of(reader: Reader, chosen: &[&str]) -> Vec<v1::Event> {
+        let chosen = chosen.iter().map(|&id| id.to_owned()).collect();
+        let told = told(all(reader, false), chosen, Caller::local(), "node".to_owned());
+        told.map(Result::unwrap).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_slow_caller_is_told_of_the_gap_whatever_it_chose() {
+        let events = Events::default();
+        for chosen in [&[][..], &["4100"]] {
+            let slow = events.read(None);
+            (0..EVENTS_MAX + 5)
+                .for_each(|number| events.publish(Event::volume(Action::Created, number.to_string())));
+            let heard = heard_of(slow, chosen).await;
+            let gap = &heard[0];
+            assert_eq!((gap.kind.as_str(), gap.action.as_str(), gap.id.as_str()), ("node", "missed", "node"));
+            assert_eq!(gap.details["count"], "5");
+            assert_eq!(heard.len(), if chosen.is_empty() { EVENTS_MAX + 1 } else { 2 });
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What callers send, read into the model's types. All mistakes of a request are told at once.
 //! It refuses to guess: a field that can't be read is an error, never a default.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fmt::Display, num::NonZeroU16, str::FromStr};
 
 use hypercore_api::v1::{self, VmSpawnRequest};
@@ -196,81 +199,5 @@ impl Reader {
             }
         };
         self.note(MemoryBytes::new(bytes))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_original_fields_still_mean_what_they_did() {
-        let request = VmSpawnRequest {
-            cores: 2,
-            memory: 512,
-            image_ref: "web:1".into(),
-            ports: [(8080, 80)].into(),
-            env: vec!["A=b=c".into()],
-            ..VmSpawnRequest::default()
-        };
-        let (id, spec) = workload(&request).unwrap();
-        assert_eq!(id, None);
-        assert_eq!(spec.cpu.unwrap().millis(), 2000);
-        assert_eq!(spec.memory.unwrap().bytes(), 512 * MIB);
-        assert_eq!(spec.ports, vec!["8080:80".parse().unwrap()]);
-        assert_eq!(spec.env["A"], "b=c");
-    }
-
-    #[test]
-    fn a_spec_reads_back_from_its_own_request() {
-        let mut spec = WorkloadSpec::of_image("web:1".parse().unwrap());
-        spec.name = Some("web".parse().unwrap());
-        spec.cpu = Some("0.5".parse().unwrap());
-        spec.memory = Some("64m".parse().unwrap());
-        spec.ports = vec!["80/udp".parse().unwrap()];
-        spec.entrypoint = Some(vec!["/bin/sh".into()]);
-        spec.labels.insert("a".into(), "b".into());
-        spec.read_only_rootfs = true;
-        spec.mounts = vec![
-            "/srv:/srv:ro".parse().unwrap(),
-            "cache:/cache".parse().unwrap(),
-            Mount::tmpfs("/tmp:size=1m").unwrap(),
-        ];
-        spec.restart = "on-failure:3".parse().unwrap();
-        (spec.ttl_ms, spec.stop_signal, spec.stop_grace_ms) = (Some(1), Some(3), Some(0));
-        spec.ulimits = vec!["nofile=1:2".parse().unwrap()];
-        (spec.user_namespace, spec.init) = (true, true);
-        spec.cap_add = ["NET_ADMIN".parse().unwrap()].into();
-        spec.cap_drop = ["ALL".parse().unwrap()].into();
-        spec.tenant = "acme".parse().unwrap();
-        spec.allow = ["host".parse().unwrap()].into();
-        spec.route_port = NonZeroU16::new(80);
-        assert_eq!(workload(&VmSpawnRequest::from(&spec)).unwrap().1, spec);
-    }
-
-    #[test]
-    fn every_mistake_of_a_request_is_told_at_once() {
-        let request = VmSpawnRequest {
-            image_ref: "web".into(),
-            name: "No".into(),
-            publish: vec!["0".into()],
-            env: vec!["novalue".into()],
-            cores: 1,
-            cpu_millis: 1,
-            isolation: 9,
-            request_id: "x".into(),
-            ..VmSpawnRequest::default()
-        };
-        let status = tonic::Status::from(workload(&request).unwrap_err());
-        for part in ["`No`", "`0`", "novalue", "cpu_millis", "9 is not", "`x`"] {
-            assert!(status.message().contains(part), "{part} in {}", status.message());
-        }
-    }
-
-    #[test]
-    fn signals_are_bounded() {
-        assert_eq!(signal(0, Signal::SIGKILL).unwrap(), 9);
-        assert_eq!(optional_signal(64).unwrap(), Some(64));
-        assert!(optional_signal(65).is_err() && signal(-1, Signal::SIGTERM).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hypercore_api::{ApiError, Client, client::Proof, v1};
 use hypercore_fixtures::{skip_without_root, wait_until};
 
 use crate::node::Node;
@@ -46,13 +47,34 @@ fn what_does_not_fit_is_refused_and_ends_make_room() {
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(refused.stderr.contains("0 of") && refused.stderr.contains("hint: "), "{refused:?}");
     node.run(&["run", "--rm", "busybox", "--", "true"]).expect(0);
+    assert_eq!(tried(&node, 500).unwrap_err().code, "no_room");
+    assert_eq!(tried(&node, 0).unwrap(), "");
+    let doctor = node.run(&["doctor", "--json"]).json();
+    let agent = doctor.as_array().unwrap().iter().find(|finding| finding["check"] == "agent").unwrap();
+    let shown = format!("workloads reserve {cpus} of {cpus} CPUs");
+    assert!(agent["message"].as_str().unwrap().contains(&shown), "{agent:#}");
     node.run(&["stop", "-t", "0", "all"]).expect(0);
+    assert_eq!(tried(&node, 500).unwrap(), "");
+    let listed = node.run(&["ps", "-a", "--json"]).expect(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "a dry run leaves something: {listed:#}");
     // Each begins in the moment after the one before has ended.
     for code in 0..5 {
         let script = format!("exit {code}");
         node.run(&["run", "--cpu", &cpus, "busybox", "--", "sh", "-c", &script]).expect(code);
     }
     node.finish();
+}
+
+/// What the API answers to a dry run with so many thousandths of a CPU.
+fn tried(node: &Node, cpu_millis: u32) -> Result<String, ApiError> {
+    let endpoint = format!("unix:{}", node.path("run/api.sock").display()).parse().unwrap();
+    let request =
+        v1::VmSpawnRequest { image_ref: "busybox".into(), cpu_millis, dry_run: true, ..Default::default() };
+    let asked = async {
+        let client = Client::connect(&endpoint, Proof::default()).await.unwrap();
+        client.spawn(request).await.map(|answer| answer.id)
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(asked)
 }
 
 #[test]

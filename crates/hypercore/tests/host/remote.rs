@@ -1,6 +1,8 @@
 //! The API from elsewhere: TLS, tokens, scopes, tenants, and those who mean harm.
 
+mod given;
 mod hostile;
+mod pages;
 mod raw;
 
 use std::{net::SocketAddr, process::Command, time::Duration};
@@ -182,7 +184,7 @@ fn a_tenant_knows_of_its_own_workloads_alone() {
     }
     remote.run(&one, &["exec", "job", "true"]).expect(0);
     remote.run(&one, &["run", "-d", "--tenant", "other", "busybox"]).expect(4);
-    remote.run(&one, &["image", "prune", "-f"]).expect(4);
+    remote.run(&one, &["image", "prune"]).expect(4);
     remote.node.run(&["token", "create", "--scope", "admin", "--tenant", "one"]).expect(2);
     // A removed one's records are as much a secret.
     remote.run(&one, &["rm", "-f", "job"]).expect(0);

@@ -2,6 +2,7 @@
 
 mod images;
 mod sessions;
+mod tokens;
 mod workloads;
 
 use std::{
@@ -15,7 +16,7 @@ use hypercore_api::{
     ApiError,
     v1::{
         self, cluster_service_server::ClusterServiceServer, image_service_server::ImageServiceServer,
-        node_service_server::NodeServiceServer,
+        node_service_server::NodeServiceServer, token_service_server::TokenServiceServer,
     },
 };
 use tokio::{
@@ -30,6 +31,8 @@ use tonic::{
 };
 
 use crate::program::{Ended, finish, hypercore};
+
+pub(crate) use tokens::SECRET;
 
 /// The id of whatever the fake runs.
 pub(crate) const ID: &str = "1b4e28ba-2fa1-41d2-883f-0016d3cca427";
@@ -51,6 +54,8 @@ pub(crate) struct Script {
     pub(crate) logs: Vec<v1::LogEntry>,
     /// What `image ls` finds.
     pub(crate) images: Vec<v1::Image>,
+    /// What `token ls` finds.
+    pub(crate) tokens: Vec<v1::Token>,
 }
 
 /// What the process in an exec or attach does.
@@ -137,6 +142,7 @@ fn server(service: &Service) -> Router {
         .add_service(ClusterServiceServer::new(service.clone()))
         .add_service(ImageServiceServer::new(service.clone()))
         .add_service(NodeServiceServer::new(service.clone()))
+        .add_service(TokenServiceServer::new(service.clone()))
 }
 
 impl Service {

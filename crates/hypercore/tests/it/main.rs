@@ -15,6 +15,7 @@ mod run;
 mod screen;
 mod session;
 mod terminal;
+mod token;
 mod usage;
 
 /// Runs the program to its end with these arguments and no agent to speak to.

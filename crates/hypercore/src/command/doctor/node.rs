@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use hypercore_api::v1;
 use hypercore_model::units::format_size;
 use nix::sys::statvfs::statvfs;
 
@@ -125,6 +126,19 @@ pub(super) fn socket(runtime_directory: &Path) -> Finding {
     }
 }
 
+/// What is reserved of what workloads may reserve, as a part of a sentence.
+fn room_left(reserved: Option<v1::Resources>, capacity: Option<v1::Resources>) -> String {
+    let (Some(reserved), Some(capacity)) = (reserved, capacity) else { return String::new() };
+    let cpus = |resources: v1::Resources| f64::from(resources.cpu_millis) / 1000.0;
+    format!(
+        "; workloads reserve {} of {} CPUs and {} of {}",
+        cpus(reserved),
+        cpus(capacity),
+        format_size(reserved.memory_bytes),
+        format_size(capacity.memory_bytes)
+    )
+}
+
 /// Whether an agent answers.
 pub(super) async fn agent(context: &Context) -> (Finding, bool) {
     let asked = async {
@@ -135,7 +149,8 @@ pub(super) async fn agent(context: &Context) -> (Finding, bool) {
         Ok(info) => {
             let node = info.node.unwrap_or_default();
             let id = node.id.get(..16).unwrap_or(&node.id);
-            let message = format!("{} answers at {}, node {id}", node.version, context.endpoint());
+            let reserved = room_left(info.reserved, info.capacity);
+            let message = format!("{} answers at {}, node {id}{reserved}", node.version, context.endpoint());
             (Finding::ok("agent", message), true)
         }
         Err(failure) => {

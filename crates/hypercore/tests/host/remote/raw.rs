@@ -137,8 +137,18 @@ impl Raw {
     }
 }
 
-/// A TLS connection on which nothing was said yet.
+/// A TLS connection for the API on which nothing was said yet.
 pub(super) async fn secure(address: SocketAddr, authority: &Path) -> TlsStream<TcpStream> {
+    secure_for(address, authority, "localhost", b"h2").await
+}
+
+/// A TLS connection for this server and protocol.
+pub(super) async fn secure_for(
+    address: SocketAddr,
+    authority: &Path,
+    name: &'static str,
+    protocol: &[u8],
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
@@ -147,8 +157,8 @@ pub(super) async fn secure(address: SocketAddr, authority: &Path) -> TlsStream<T
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let tcp = TcpStream::connect(address).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from(name).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
 }

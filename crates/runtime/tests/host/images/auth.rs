@@ -15,6 +15,9 @@ use super::{
 /// `ada:open sesame` in base64.
 const AUTH: &str = "YWRhOm9wZW4gc2VzYW1l";
 
+/// Where a mirror has `docker.io/library/app:1`.
+const HUB_MANIFEST: &str = "/v2/library/app/manifests/1";
+
 /// Settings with a docker configuration of that content.
 fn docker_config(place: &Path, content: &str) -> RegistrySettings {
     let path = place.join("config.json");
@@ -192,7 +195,7 @@ struct Thief {
 impl Thief {
     fn lurk(image: &OciImage) -> Self {
         let server = Server::serve(image, |script| {
-            for path in ["/token", "/stolen", MANIFEST] {
+            for path in ["/token", "/stolen", MANIFEST, HUB_MANIFEST] {
                 script.set(path, [challenge("Basic realm=\"give\"".to_owned())]);
             }
         });
@@ -253,5 +256,24 @@ async fn no_host_that_a_registry_redirects_to_gets_a_credential() {
     refused(&registry).await;
     assert!(registry.requests().iter().any(|request| request.contains(AUTH)));
     assert_eq!(thief.server.requests().len(), 2);
+    thief.assert_empty_handed();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_mirror_gets_the_credential_of_docker_hub() {
+    if skip_without_root("no_mirror_gets_the_credential_of_docker_hub") {
+        return;
+    }
+    let (image, place) = (two_layers(), tempfile::tempdir().unwrap());
+    let (thief, honest) = (Thief::lurk(&image), Registry::start().unwrap());
+    honest.push(&image, "library/app:1").unwrap();
+    // The names by which docker and its users call the hub.
+    for hub in ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"] {
+        let mirrors = vec![thief.url.clone(), honest.address().to_owned()];
+        let settings = RegistrySettings { mirrors, ..docker_config(place.path(), &auths(hub)) };
+        assert_eq!(pull(&Store::new(), "app:1", &settings).await.unwrap(), image.digest());
+    }
+    let seen = thief.server.requests();
+    assert!(seen.iter().any(|request| request.contains(HUB_MANIFEST)), "it asked for nothing: {seen:?}");
     thief.assert_empty_handed();
 }
