@@ -8,6 +8,7 @@
 //! It refuses to pretend: every claim is checked against what a program answered, the first that doesn't hold
 //! ends the demo with an error, and what was started is taken down on every way out.
 
+mod beside;
 mod stage;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hypercore_fixtures::{Leftovers, Registry, wait_until};
+use hypercore_fixtures::{Leftovers, Registry, guest_kernel, wait_until};
 
 use crate::node::{self, Node};
 use crate::sample::{self, Page};
@@ -99,6 +100,7 @@ impl Show {
         self.bring_up()?;
         let web = self.run_web()?;
         self.look_inside(&web)?;
+        self.boot_beside()?;
         self.lose_the_agent(&web)?;
         self.end(&web)
     }
@@ -111,6 +113,9 @@ impl Show {
         self.stage.say("Start this machine's node, in a scratch directory");
         self.stage.typed(&format!("export PATH={}:$PATH", self.node.programs().display()));
         self.stage.typed(&format!("export HYPERCORE_API={}", self.node.api()));
+        if let Some(kernel) = guest_kernel() {
+            self.stage.typed(&format!("export HYPERCORE_RUNTIME_KERNEL={}", kernel.display()));
+        }
         self.stage.typed(&format!("{} &", shell::typed(&self.node.up())));
         let took = self.node.start()?;
         self.stage.seen(&format!("the agent answers after {} ms", took.as_millis()));

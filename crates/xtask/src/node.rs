@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hypercore_fixtures::{Leftovers, wait_until};
+use hypercore_fixtures::{Leftovers, guest_kernel, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -71,6 +71,9 @@ impl Node {
         command.arg("--runtime-dir").arg(self.directory().join("run"));
         command.args(["--bridge", self.bridge, "--cidr", self.cidr]);
         command.arg("--http-bind-addr").arg(self.http.to_string());
+        if let Some(kernel) = guest_kernel() {
+            command.env("HYPERCORE_RUNTIME_KERNEL", kernel);
+        }
         command
     }
 
