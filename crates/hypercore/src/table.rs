@@ -117,7 +117,7 @@ mod tests {
         table.fit(50);
         let line = table.to_string().lines().nth(1).unwrap().to_owned();
         assert_eq!(line.chars().count(), 50, "{line}");
-        assert!(line.contains("a-rather-long-name-") && line.ends_with("busybox:latest"), "{line}");
+        assert!(line.contains("a-rather-long-nam…") && line.ends_with("busybox:latest"), "{line}");
         let mut whole = Table::new(&["NAME"]);
         whole.row(["a-rather-long-name-of-a-workload"]);
         whole.keep_whole();
