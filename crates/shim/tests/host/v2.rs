@@ -96,13 +96,6 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
     disk::create(&writable, DISK_BYTES, scratch).unwrap();
     let disk =
         |serial: &str, path: PathBuf, read_only| MachineDisk { serial: serial.to_owned(), path, read_only };
-    let memory = |target: &str| MachineMount {
-        source: String::new(),
-        kind: "tmpfs".to_owned(),
-        target: target.to_owned(),
-        read_only: false,
-        size_bytes: 0,
-    };
     let suite =
         format!("mount -t cgroup2 none /sys/fs/cgroup && exec {SUITE} --test-threads=1 engine::limits");
     MachineSpec {
@@ -134,6 +127,16 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
         cgroup: format!("/{}/v2", group.0).into(),
         console_log: scratch.join("console.log"),
         oom_events: scratch.join("oom"),
+    }
+}
+
+fn memory(target: &str) -> MachineMount {
+    MachineMount {
+        source: String::new(),
+        kind: "tmpfs".to_owned(),
+        target: target.to_owned(),
+        read_only: false,
+        size_bytes: 0,
     }
 }
 
