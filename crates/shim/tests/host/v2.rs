@@ -1,6 +1,8 @@
 //! The limits suite on a host that has cgroup v2 alone: a microVM, whose image is this very test program with all that
 //! it needs. It refuses to be skipped silently: without QEMU or a guest kernel it says so.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::BTreeSet,
     fs,
