@@ -65,8 +65,7 @@ impl WorkloadView {
             reason: not_empty(&state.reason),
             restarts: state.restarts,
             ports: state.ports.clone(),
-            // There is no ingress yet that would give a workload a URL.
-            url: None,
+            url: not_empty(&state.url),
             labels: request.labels.into_iter().collect(),
             raw,
         }
