@@ -14,8 +14,8 @@ use super::{
 };
 use crate::interrupt;
 
-/// Cycles that warm up allocators, caches and pools before it counts.
-const WARM_UP: usize = 100;
+/// Cycles before it counts: until what is kept up to a bound is full, the 4,096 latest events above all.
+const WARM_UP: usize = 1000;
 /// Cycles that count.
 const CYCLES: usize = 1000;
 /// How much the agent's memory may grow over them. A leak of 3 KiB in each would be seen.
