@@ -181,7 +181,8 @@ fn follow_certificates(
         IngressTls::Development => {
             let node = Arc::clone(node);
             supervisor.spawn("ingress/certificates", RestartPolicy::Backoff, move || {
-                development::follow(Arc::clone(node.tls.authority()), domain.clone(), certificates.clone())
+                let authority = Arc::clone(node.tls.authority());
+                development::follow(authority, domain.clone(), routes.clone(), certificates.clone())
             });
         }
         IngressTls::Acme { directory_url, email } => {

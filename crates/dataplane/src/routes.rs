@@ -157,7 +157,8 @@ impl Routes {
     }
 
     /// The names of all routes that have one, in order.
-    pub(crate) fn names(&self) -> Vec<String> {
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.table.load().by_name.keys().cloned().collect();
         names.sort();
         names

@@ -8,7 +8,7 @@ use std::{
 
 use hypercore_fixtures::{skip_without_root, wait_until};
 
-use crate::node::Node;
+use crate::node::{Node, free_address};
 
 const TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -108,5 +108,42 @@ fn pages_tell_what_is_wrong_with_a_workload() {
     node.kill_agent();
     node.start_agent();
     wait_for_answer(&node, "deaf.localhost", "502 Bad Gateway");
+    node.finish();
+}
+
+/// Asks the node by HTTPS as any client would that believes in its authority.
+fn fetch(node: &Node, https: std::net::SocketAddr, host: &str) -> std::process::Output {
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--show-error", "--max-time", "5", "--cacert"]).arg(node.path("data/ca.pem"));
+    curl.args(["--resolve", &format!("{host}:{}:{}", https.port(), https.ip())]);
+    curl.arg(format!("https://{host}:{}/", https.port())).output().unwrap()
+}
+
+#[test]
+fn the_nodes_own_authority_vouches_for_each_workload_by_name() {
+    if skip_without_root("the_nodes_own_authority_vouches_for_each_workload_by_name") {
+        return;
+    }
+    let https = free_address();
+    let mut node = Node::prepare();
+    node.set("HYPERCORE_INGRESS_HTTPS", https.to_string());
+    node.set("HYPERCORE_INGRESS_TLS", "development");
+    node.start_agent();
+    node.import_busybox();
+    node.detach(&["--name", "web", "--route-port", "80", "busybox", "--", "sh", "-c", SERVER]);
+    let answered = wait_until(TIME_MAX, || {
+        let answer = fetch(&node, https, "web.localhost");
+        String::from_utf8_lossy(&answer.stdout).contains("hello").then_some(())
+    });
+    assert!(answered.is_some(), "{:?}\n{}", fetch(&node, https, "web.localhost"), node.agent_log());
+    let stranger = std::process::Command::new("curl")
+        .args(["--silent", "--max-time", "5", "--resolve"])
+        .arg(format!("web.localhost:{}:{}", https.port(), https.ip()))
+        .arg(format!("https://web.localhost:{}/", https.port()))
+        .output()
+        .unwrap();
+    // curl(1), exit code 60: the server's certificate can't be authenticated.
+    assert_eq!(stranger.status.code(), Some(60), "who doesn't know the authority must not believe in it");
+    node.run(&["rm", "-f", "web"]).expect(0);
     node.finish();
 }
