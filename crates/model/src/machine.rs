@@ -1,9 +1,13 @@
 //! What a microVM's machine is made of, as the runtime hands it to whatever holds the machine.
 //! It refuses to know how any monitor is told so.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+mod version;
+
+pub use version::{MonitorVersion, VersionError};
 
 /// The program that runs the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +21,41 @@ pub enum Monitor {
     Qemu,
 }
 
+impl Monitor {
+    /// All of them, in the order in which a node that may choose prefers them.
+    pub const ALL: [Self; 3] = [Self::Firecracker, Self::CloudHypervisor, Self::Qemu];
+
+    /// `firecracker`, `cloud-hypervisor` or `qemu`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firecracker => "firecracker",
+            Self::CloudHypervisor => "cloud-hypervisor",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+impl fmt::Display for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Not the name of a monitor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` runs no microVMs: what does is `firecracker`, `cloud-hypervisor` or `qemu`")]
+pub struct UnknownMonitor(String);
+
+impl FromStr for Monitor {
+    type Err = UnknownMonitor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|monitor| monitor.as_str() == text);
+        known.ok_or_else(|| UnknownMonitor(text.escape_default().to_string()))
+    }
+}
+
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -25,6 +64,17 @@ pub enum Accelerator {
     Kvm,
     /// QEMU's translator: every host can, slowly.
     Tcg,
+}
+
+impl Accelerator {
+    /// `kvm` or `tcg`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
 }
 
 /// A disk of a machine.
@@ -131,4 +181,36 @@ pub struct MachineSpec {
     pub console_log: PathBuf,
     /// Where a kill for lack of memory in the guest is counted, as `oom_kill N`.
     pub oom_events: PathBuf,
+    /// How long the guest may take to its first word, in milliseconds.
+    #[serde(default = "boot_time_max_default")]
+    pub boot_time_max_ms: u64,
+}
+
+/// What a guest in software takes at most on a loaded host, with as much again.
+pub const BOOT_TIME_MAX_MS_DEFAULT: u64 = 50_000;
+
+const fn boot_time_max_default() -> u64 {
+    BOOT_TIME_MAX_MS_DEFAULT
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::{
+        IntoDeserializer as _,
+        value::{Error, StrDeserializer},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_monitor_is_known_by_its_name_alone() {
+        for monitor in Monitor::ALL {
+            assert_eq!(monitor.to_string().parse(), Ok(monitor));
+            let named: StrDeserializer<'_, Error> = monitor.as_str().into_deserializer();
+            assert_eq!(Monitor::deserialize(named), Ok(monitor));
+        }
+        for other in ["", "QEMU", "auto", "qemu-system-x86_64"] {
+            assert!(other.parse::<Monitor>().is_err(), "{other}");
+        }
+    }
 }
