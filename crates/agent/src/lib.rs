@@ -54,6 +54,6 @@ pub use failure::chain;
 pub use hypercore_dataplane::HostName;
 pub use ingress::{IngressError, IngressSettings, IngressTls};
 pub use listeners::{ListenError, Listeners};
-pub use machines::{MachineSettings, find_kernel, find_qemu};
+pub use machines::{FoundMonitor, MachineSettings, MonitorError, find_kernel, find_monitor, find_qemu};
 pub use node::{RunError, run};
 pub use programs::find_program;

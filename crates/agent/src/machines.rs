@@ -11,10 +11,10 @@ use hypercore_runtime::machine::{
 
 use crate::programs::find_program;
 
-/// The program of QEMU.
-const QEMU: &str = "qemu-system-x86_64";
-/// Where programs of the host are looked for.
-const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"];
+mod monitors;
+
+pub use monitors::{FoundMonitor, MonitorError, find_monitor};
+
 /// Where `doctor --fix` puts one, in the data directory.
 const KERNEL_OF_NODE: &str = "kernel";
 /// Where a package may bring a kernel.
@@ -32,12 +32,9 @@ pub struct MachineSettings {
 /// Why this node runs no microVMs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unavailable {
-    /// A monitor that nobody has taught the node.
-    #[error("microVMs with {0} are not there yet; [runtime] vmm can be auto or qemu")]
-    Monitor(&'static str),
-    /// QEMU is not installed.
-    #[error("{QEMU} is not installed")]
-    NoQemu,
+    /// The monitor is not installed, or of a release that can't be used.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
     /// No kernel for the guests.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -67,22 +64,23 @@ fn find(
     data_directory: &Path,
     agent: Result<PathBuf, PathBuf>,
 ) -> Result<Platform, Unavailable> {
-    match settings.monitor {
-        None | Some(Monitor::Qemu) => {}
-        Some(Monitor::Firecracker) => return Err(Unavailable::Monitor("firecracker")),
-        Some(Monitor::CloudHypervisor) => return Err(Unavailable::Monitor("cloud-hypervisor")),
-    }
-    let program = find_qemu().ok_or(Unavailable::NoQemu)?;
+    let monitor = settings.monitor.unwrap_or(Monitor::Qemu);
+    let FoundMonitor { program, .. } = find_monitor(monitor)?;
     let agent = agent.map_err(Unavailable::NoAgent)?;
     let kernel = find_kernel(settings.kernel.as_deref(), data_directory)?;
     let cache = data_directory.join("images/vm");
-    Ok(Platform { monitor: Monitor::Qemu, program, accelerator: Accelerator::Tcg, kernel, agent, cache })
+    let accelerator = match monitor {
+        Monitor::Qemu => Accelerator::Tcg,
+        // Neither can do without.
+        Monitor::Firecracker | Monitor::CloudHypervisor => Accelerator::Kvm,
+    };
+    Ok(Platform { monitor, program, accelerator, kernel, agent, cache })
 }
 
 /// QEMU's program, where the agent looks for it.
 #[must_use]
 pub fn find_qemu() -> Option<PathBuf> {
-    PROGRAM_DIRECTORIES.iter().map(|directory| Path::new(directory).join(QEMU)).find(|path| path.is_file())
+    find_monitor(Monitor::Qemu).ok().map(|found| found.program)
 }
 
 /// The kernel that microVMs boot on a node with this data directory: the one that the configuration names, or the one
@@ -113,9 +111,10 @@ mod tests {
             find(&settings, scratch.path(), agent).unwrap_err()
         };
         let agent = scratch.path().join("hypercore-guest");
-        let firecracker = of(Some(Monitor::Firecracker), Ok(agent.clone()));
-        assert!(matches!(firecracker, Unavailable::Monitor("firecracker")));
-        assert!(matches!(of(None, Err(agent.clone())), Unavailable::NoQemu | Unavailable::NoAgent(_)));
-        assert!(matches!(of(None, Ok(agent)), Unavailable::NoQemu | Unavailable::Kernel(_)));
+        assert!(matches!(of(None, Err(agent.clone())), Unavailable::Monitor(_) | Unavailable::NoAgent(_)));
+        for monitor in [None, Some(Monitor::Firecracker), Some(Monitor::CloudHypervisor)] {
+            let error = of(monitor, Ok(agent.clone()));
+            assert!(matches!(error, Unavailable::Monitor(_) | Unavailable::Kernel(_)), "{error}");
+        }
     }
 }
