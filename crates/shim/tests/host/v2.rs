@@ -25,6 +25,8 @@ const VMM: &str = env!("CARGO_BIN_EXE_hypercore-vmm");
 const PROGRAMS: [&str; 2] = [env!("CARGO_BIN_EXE_hypercore-engine"), env!("CARGO_BIN_EXE_hypercore-shim")];
 /// Where this program is in the image.
 const SUITE: &str = "/suite";
+/// Where the suite makes its files. Not `/tmp`: the programs may lie below it, if that is where they were built.
+const SCRATCH: &str = "/scratch";
 /// Disk of the machine, in bytes. It takes no room before it is written.
 const DISK_BYTES: u64 = 1 << 30;
 
@@ -117,10 +119,10 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
         hostname: "v2".to_owned(),
         read_only: false,
         // Overlays can't be mounted over overlays, and the root is one.
-        mounts: vec![memory("/tmp"), memory("/run")],
+        mounts: vec![memory(SCRATCH), memory("/run")],
         process: MachineProcess {
             argv: ["sh", "-c", &suite].map(str::to_owned).to_vec(),
-            env: vec!["PATH=/bin".to_owned()],
+            env: vec!["PATH=/bin".to_owned(), format!("TMPDIR={SCRATCH}")],
             workdir: "/".to_owned(),
             user: String::new(),
             tty: false,
