@@ -38,6 +38,18 @@ pub const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024 * 1024;
 pub const PIDS_MAX: u32 = 4_194_304;
 /// Processes a workload may have when nothing else was asked for.
 pub const PIDS_DEFAULT: u32 = 4096;
+/// Smallest disk, in bytes: a filesystem with its journal and room for something.
+pub const DISK_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Largest disk, in bytes: the largest file of an ext4 filesystem on the host.
+pub const DISK_SIZE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024 * 1024;
+/// Least rate of a disk or a network, in bytes a second: below it, a boot takes hours and a connection never ends.
+pub const RATE_BYTES_PER_S_MIN: u64 = 16 * 1024;
+/// Most that can be asked for, in bytes a second: what the engines count in 64 bits of thousandths.
+pub const RATE_BYTES_PER_S_MAX: u64 = 1 << 40;
+/// Least rate of disk operations, a second.
+pub const RATE_OPS_PER_S_MIN: u64 = 10;
+/// Most disk operations that can be asked for, a second.
+pub const RATE_OPS_PER_S_MAX: u64 = 100_000_000;
 
 const _: () = assert!(CPU_MILLIS_MIN < CPU_MILLIS_MAX);
 const _: () = assert!(MEMORY_BYTES_MIN < MEMORY_BYTES_MAX);

@@ -1,6 +1,8 @@
 //! What somebody asked to run. A [`WorkloadSpec`] is checked as a whole by [`WorkloadSpec::validate`].
 //! It refuses to know how: bundles, cgroups and networks are the runtime's.
 
+mod error;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU16,
@@ -11,18 +13,22 @@ use serde::{Deserialize, Serialize};
 use crate::{
     capability::Capability,
     image::ImageReference,
+    io_limits::IoLimits,
     limits::{
         ARG_LEN_MAX, ARGV_COUNT_MAX, ENV_COUNT_MAX, ENV_LEN_MAX, LABEL_LEN_MAX, LABELS_COUNT_MAX,
         MOUNTS_COUNT_MAX, PIDS_DEFAULT, PIDS_MAX, PORTS_COUNT_MAX, STOP_GRACE_MS_MAX, TTL_MS_MAX,
     },
-    mount::{Mount, MountError},
-    name::WorkloadName,
+    machine::Monitor,
+    mount::Mount,
+    name::{SnapshotName, WorkloadName},
     port::PortMapping,
     restart::RestartPolicy,
     tenant::{Allowance, TenantName},
     ulimit::Ulimit,
     units::{CpuMillis, MemoryBytes},
 };
+
+pub use error::SpecError;
 
 /// What stands between a workload and its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
@@ -46,73 +52,6 @@ impl Isolation {
     }
 }
 
-/// One thing wrong with a spec. All of them are reported together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// A list has too many entries.
-    #[error("{what}: {count} entries are too many; at most {max} are allowed")]
-    TooMany {
-        /// Which list.
-        what: &'static str,
-        /// How many there are.
-        count: usize,
-        /// How many there may be.
-        max: usize,
-    },
-    /// A text is too long.
-    #[error("{what} is {len} bytes long; at most {max} are allowed")]
-    TooLong {
-        /// Which text.
-        what: String,
-        /// Its length in bytes.
-        len: usize,
-        /// The longest allowed.
-        max: usize,
-    },
-    /// A text has a NUL byte, which no Linux process can be given.
-    #[error("{0} has a NUL byte in it")]
-    Nul(String),
-    /// An environment variable without a key, or a key with `=`.
-    #[error("`{0}` is not an environment variable's name")]
-    EnvKey(String),
-    /// A label key that is empty or has control characters.
-    #[error("`{0}` is not a label key: it must not be empty or have control characters")]
-    LabelKey(String),
-    /// The same host port twice.
-    #[error("host port {0} is published twice")]
-    PortTwice(u16),
-    /// A process limit outside its range.
-    #[error("a limit of {0} processes is out of range: at least 1, at most {PIDS_MAX}")]
-    Pids(u32),
-    /// A working directory that isn't absolute.
-    #[error("the working directory `{0}` must be an absolute path")]
-    Workdir(String),
-    /// A mount whose path can't be one.
-    #[error(transparent)]
-    Mount(#[from] MountError),
-    /// Two mounts at the same place.
-    #[error("`{0}` is mounted on twice")]
-    MountTwice(String),
-    /// The same resource limited twice.
-    #[error("the resource `{0}` is limited twice")]
-    UlimitTwice(&'static str),
-    /// A time to live that is none, or too long.
-    #[error("a time to live of {0} ms is out of range: at least 1 ms, at most ten years")]
-    Ttl(u64),
-    /// More time to stop than anybody waits.
-    #[error("{0} ms to stop are out of range: at most one day")]
-    StopGrace(u64),
-    /// Not a signal's number.
-    #[error("{0} is not a signal: signals have numbers from 1 to 64")]
-    StopSignal(i32),
-    /// A restart and a removal were both asked for.
-    #[error("a workload that is removed at its end can't be restarted: choose --rm or --restart")]
-    RestartRemoved,
-    /// An entrypoint without a program.
-    #[error("the entrypoint is given but empty")]
-    Entrypoint,
-}
-
 /// What somebody asked to run. Fields that are `None` or empty take the image's own value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadSpec {
@@ -124,6 +63,9 @@ pub struct WorkloadSpec {
     /// Container or microVM.
     #[serde(default)]
     pub isolation: Isolation,
+    /// What runs its machine, of a microVM; `None` is what its node runs them with.
+    #[serde(default)]
+    pub vmm: Option<Monitor>,
     /// Replaces the image's entrypoint; then the image's own arguments are dropped too, as docker does.
     #[serde(default)]
     pub entrypoint: Option<Vec<String>>,
@@ -208,6 +150,12 @@ pub struct WorkloadSpec {
     /// The port inside that the ingress leads to; `None` is the first published TCP port, or the image's first.
     #[serde(default)]
     pub route_port: Option<NonZeroU16>,
+    /// The snapshot that its first run goes on from; later runs begin with the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotName>,
+    /// What it may take of disk and network.
+    #[serde(default)]
+    pub io: IoLimits,
 }
 
 const fn pids_default() -> u32 {
@@ -222,6 +170,7 @@ impl WorkloadSpec {
             image,
             name: None,
             isolation: Isolation::Container,
+            vmm: None,
             entrypoint: None,
             command: Vec::new(),
             env: BTreeMap::new(),
@@ -250,6 +199,8 @@ impl WorkloadSpec {
             tenant: TenantName::default(),
             allow: BTreeSet::new(),
             route_port: None,
+            snapshot: None,
+            io: IoLimits::default(),
         }
     }
 
@@ -266,6 +217,10 @@ impl WorkloadSpec {
         self.check_mounts(&mut errors);
         self.check_ulimits(&mut errors);
         self.check_end(&mut errors);
+        errors.extend(self.io.mistakes().map(SpecError::IoLimit));
+        if self.vmm.is_some() && self.isolation == Isolation::Container {
+            errors.push(SpecError::VmmOfContainer);
+        }
         if !(1..=PIDS_MAX).contains(&self.pids_max) {
             errors.push(SpecError::Pids(self.pids_max));
         }
