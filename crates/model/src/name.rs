@@ -1,4 +1,5 @@
-//! Names that people give to workloads: one DNS label, because a name becomes `<name>.<base-url>`.
+//! Names that people give to workloads and snapshots: one DNS label, because a name becomes `<name>.<base-url>`, or a
+//! directory.
 
 use crate::{limits::NAME_LEN_MAX, text::label};
 
@@ -21,6 +22,11 @@ pub enum NameError {
 label! {
     /// A workload's name: 1 to 63 of `a-z 0-9 -`, not beginning or ending with `-` (RFC 1123 §2.1).
     WorkloadName
+}
+
+label! {
+    /// A snapshot's name: a label too, because a directory is named after it.
+    SnapshotName
 }
 
 /// Checks that a text is one DNS label (RFC 1123 §2.1).
