@@ -67,6 +67,11 @@ pub(crate) fn spawn(reaper: &Reaper, exec: &Exec) -> Result<(u32, Arc<Ending>, E
     Ok((child.id(), ending, ends))
 }
 
+/// Where the workload's files are; `None` before its first process runs.
+pub(crate) fn root() -> Option<OwnedFd> {
+    FIRST.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(First::root)
+}
+
 /// Starts what the host asks for.
 pub(crate) fn start(
     reaper: &Reaper,

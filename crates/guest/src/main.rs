@@ -5,6 +5,7 @@
 //!   host --vsock port 9999-----------------------> link --+--> session: one message at a time
 //!                                                              |  Prepare --> root, network, clock, entropy
 //!                                                              |  Exec -----> execution: process + pumps
+//!                                                              |  CopyFiles -> copy: files as a tar stream
 //!   SIGCHLD, waitpid --> reaper --------- how it ended --------+--> ExecExited
 //! ```
 //!
@@ -21,8 +22,10 @@
 
 mod account;
 mod boot;
+mod copy;
 mod entropy;
 mod execution;
+mod freeze;
 mod inside;
 mod link;
 mod network;

@@ -64,7 +64,7 @@ impl Allowance {
     }
 
     /// Waits until something may be sent, and says how much; `None` when nobody takes it any more.
-    fn wait(&self) -> Option<usize> {
+    pub(crate) fn wait(&self) -> Option<usize> {
         let is_stuck = |state: &mut State| matches!(state, State::Credit(credit) if credit.available() == 0);
         let state = self.changed.wait_while(self.lock(), is_stuck).unwrap_or_else(PoisonError::into_inner);
         match &*state {
@@ -76,7 +76,7 @@ impl Allowance {
 
     /// Both streams of an execution wait for the same credit: what the other one has taken meanwhile, the host gets on
     /// top. It is ready to hold more than it grants at once.
-    fn spend(&self, len: usize) {
+    pub(crate) fn spend(&self, len: usize) {
         if let State::Credit(credit) = &mut *self.lock() {
             let len = len.min(credit.available());
             credit.spend(len).expect("no more than there is");

@@ -33,13 +33,25 @@ pub(crate) struct First {
     user: Option<String>,
     /// Its mounts. None when it ended before anybody could look: then nothing can be executed any more.
     mounts: Option<File>,
+    /// Its root, with what is mounted there.
+    root: Option<File>,
 }
 
 impl First {
     /// The first process, which has just become its program.
     pub(crate) fn of(exec: &Exec, pid: u32) -> Self {
         let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
-        Self { env: exec.env.clone(), cwd: exec.cwd.clone(), user: exec.user.clone(), mounts }
+        let root = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(format!("/proc/{pid}/root"))
+            .ok();
+        Self { env: exec.env.clone(), cwd: exec.cwd.clone(), user: exec.user.clone(), mounts, root }
+    }
+
+    /// Where the workload's files are.
+    pub(crate) fn root(&self) -> Option<OwnedFd> {
+        self.root.as_ref().and_then(|root| root.try_clone().ok()).map(OwnedFd::from)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use hypercore_wire::{
     ErrorCode, Flags, Message, StreamId,
-    message::{DecodeError, Done, Exec, Hello, Prepare, Release},
+    message::{CopyFiles, DecodeError, Done, Exec, Hello, Prepare, Release},
     negotiate,
     negotiation::greeting,
 };
@@ -17,21 +17,23 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::{
     RELEASE, boot,
+    copy::{self, Copying},
     execution::{self, Execution},
+    freeze,
     link::{Gone, Link, Sender},
     oneshot, prepare,
     reaper::Reaper,
     stats,
 };
 
-/// Most executions at once, over all connections.
+/// Most executions and copies at once, over all connections.
 const EXECUTIONS_MAX: usize = 128;
 
 /// The machine as a whole: what all conversations share.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) reaper: Arc<Reaper>,
-    /// How many executions there are.
+    /// How many executions and copies there are.
     executions: Arc<Mutex<usize>>,
     /// Whether the root is mounted.
     is_prepared: Mutex<bool>,
@@ -42,6 +44,7 @@ struct Session<'a> {
     machine: &'a Arc<Machine>,
     sender: Sender,
     executions: BTreeMap<StreamId, Execution>,
+    copies: BTreeMap<StreamId, Copying>,
 }
 
 impl Machine {
@@ -61,7 +64,12 @@ impl Machine {
     }
 
     fn converse_in_frames(self: &Arc<Self>, mut link: Link) {
-        let mut session = Session { machine: self, sender: link.sender(), executions: BTreeMap::new() };
+        let mut session = Session {
+            machine: self,
+            sender: link.sender(),
+            executions: BTreeMap::new(),
+            copies: BTreeMap::new(),
+        };
         let broken = session.run(&mut link);
         session.abandon();
         if let Some(reason) = broken {
@@ -149,6 +157,7 @@ impl Session<'_> {
         match message {
             Message::Prepare(wanted) => self.prepare(stream, &wanted),
             Message::Exec(exec) => return self.exec(stream, exec),
+            Message::CopyFiles(asked) => return self.copy(stream, asked),
             Message::AskStats(_) => drop(self.sender.send(stream, Flags::END_STREAM, stats::read())),
             Message::AskRelease(_) => {
                 let release = Release { release: RELEASE.to_owned() };
@@ -157,18 +166,29 @@ impl Session<'_> {
             Message::PowerOff(_) => power_off(),
             // Of an execution that has just ended: nobody waits for an answer.
             Message::Stdin(stdin) => {
-                if let Some(execution) = self.executions.get_mut(&stream) {
-                    return execution
-                        .take_input(stdin.data, flags.is_end())
-                        .map_err(|error| error.to_string());
-                }
+                let taken = if let Some(execution) = self.executions.get_mut(&stream) {
+                    execution.take_input(stdin.data, flags.is_end())
+                } else if let Some(copying) = self.copies.get_mut(&stream) {
+                    copying.take_input(stdin.data, flags.is_end())
+                } else {
+                    Ok(())
+                };
+                return taken.map_err(|error| error.to_string());
             }
             Message::Window(window) => {
-                if let Some(execution) = self.executions.get(&stream) {
-                    return execution.grant(window.bytes).map_err(|error| error.to_string());
-                }
+                let granted = if let Some(execution) = self.executions.get(&stream) {
+                    execution.grant(window.bytes)
+                } else if let Some(copying) = self.copies.get(&stream) {
+                    copying.grant(window.bytes)
+                } else {
+                    Ok(())
+                };
+                return granted.map_err(|error| error.to_string());
             }
-            Message::ExecSignal(signal) => self.tell(stream, |execution| execution.signal(signal.number)),
+            Message::ExecSignal(signal) => match self.copies.get_mut(&stream) {
+                Some(copying) => copying.break_off(),
+                None => self.tell(stream, |execution| execution.signal(signal.number)),
+            },
             Message::ExecResize(resize) => self.tell(stream, |execution| execution.resize(resize.size)),
             other => {
                 let message = format!("messages of type {} are not for a guest", other.number());
@@ -195,19 +215,7 @@ impl Session<'_> {
     }
 
     fn exec(&mut self, stream: StreamId, exec: Exec) -> Result<(), String> {
-        self.executions.retain(|_, execution| !execution.is_over());
-        if self.executions.contains_key(&stream) {
-            return Err("the stream is in use".to_owned());
-        }
-        if !self.machine.is_prepared() {
-            self.sender.refuse(stream, ErrorCode::NOT_RUNNING, "the machine is not prepared yet");
-            return Ok(());
-        }
-        let Some(admission) = self.machine.admit() else {
-            let message = format!("{EXECUTIONS_MAX} executions run already");
-            self.sender.refuse(stream, ErrorCode::TOO_MANY, message);
-            return Ok(());
-        };
+        let Some(admission) = self.admit(stream)? else { return Ok(()) };
         match execution::start(&self.machine.reaper, exec, stream, &self.sender, admission) {
             Ok(execution) => drop(self.executions.insert(stream, execution)),
             Err(fault) => drop(self.sender.send(stream, Flags::END_STREAM, fault)),
@@ -215,10 +223,44 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn copy(&mut self, stream: StreamId, asked: CopyFiles) -> Result<(), String> {
+        let Some(admission) = self.admit(stream)? else { return Ok(()) };
+        match execution::root() {
+            Some(root) => {
+                let copying = copy::start(asked, root, stream, &self.sender, admission);
+                self.copies.insert(stream, copying);
+            }
+            None => drop(self.sender.send(stream, Flags::END_STREAM, copy::no_root())),
+        }
+        Ok(())
+    }
+
+    /// A place for one more execution or copy; without one, that was said. The error is a breach of the protocol.
+    fn admit(&mut self, stream: StreamId) -> Result<Option<Admission>, String> {
+        self.executions.retain(|_, execution| !execution.is_over());
+        self.copies.retain(|_, copying| !copying.is_over());
+        if self.executions.contains_key(&stream) || self.copies.contains_key(&stream) {
+            return Err("the stream is in use".to_owned());
+        }
+        if !self.machine.is_prepared() {
+            self.sender.refuse(stream, ErrorCode::NOT_RUNNING, "the machine is not prepared yet");
+            return Ok(None);
+        }
+        let admission = self.machine.admit();
+        if admission.is_none() {
+            let message = format!("{EXECUTIONS_MAX} executions and copies run already");
+            self.sender.refuse(stream, ErrorCode::TOO_MANY, message);
+        }
+        Ok(admission)
+    }
+
     /// The host is gone: executions go on, but nobody will ever read what they write.
     fn abandon(&mut self) {
         for (_, execution) in std::mem::take(&mut self.executions) {
             execution.abandon();
+        }
+        for copying in self.copies.values_mut() {
+            copying.break_off();
         }
     }
 }
@@ -227,6 +269,8 @@ impl Session<'_> {
 /// time to end before.
 fn power_off() -> ! {
     nix::unistd::sync();
+    // A volume must be clean for whoever reads it next.
+    freeze::disks();
     // It only returns when it failed; then the end of this process is a panic of the kernel, which ends the machine too.
     let _ = reboot(RebootMode::RB_POWER_OFF);
     loop {

@@ -17,6 +17,7 @@ mod process;
 mod rights;
 mod rootfs;
 mod stop_signal;
+mod stopped;
 
 use std::{
     io,
@@ -28,7 +29,9 @@ use hypercore_model::{WorkloadId, WorkloadSpec, user::UserError};
 use oci_spec::{image::ImageConfiguration, runtime::LinuxResources};
 
 pub use mounts::MountFault;
+pub(crate) use mounts::host_path;
 pub use process::{argv, environment, workdir};
+pub use stopped::stopped_root;
 
 use crate::volume::VolumeStore;
 
@@ -240,6 +243,21 @@ pub fn mount_mapped_rootfs(
     let first = overlay::written_by(directory)?;
     overlay::mount(layers, directory, Some(Mapping { first, engine }))?;
     Ok((overlay::mount_point(directory), first))
+}
+
+/// The directory that a mounted rootfs has at `target`, links followed inside the rootfs; `None` if it has none there.
+/// It can be reached by this path for as long as nobody writes to the rootfs.
+///
+/// # Errors
+/// [`BundleError::Directory`], when `rootfs` can't be opened.
+pub(crate) fn directory_in(rootfs: &Path, target: &str) -> Result<Option<PathBuf>, BundleError> {
+    let located = rootfs::Root::open(rootfs)?.locate(Path::new(target));
+    Ok(match located {
+        Ok((place, Some(rootfs::Kind::Directory))) => {
+            Some(rootfs.join(place.strip_prefix("/").unwrap_or(&place)))
+        }
+        _ => None,
+    })
 }
 
 /// Unmounts the rootfs of the bundle in `directory`; files stay. Fine with a bundle that was never prepared.

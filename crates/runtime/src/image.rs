@@ -29,7 +29,6 @@ use std::{
 use hypercore_model::{Digest, ImageReference, Timestamp};
 use oci_spec::image::ImageConfiguration;
 
-pub(crate) mod archive;
 mod blocking;
 mod collect;
 mod content;
@@ -48,11 +47,9 @@ mod pull;
 mod references;
 mod registry;
 mod settings;
-pub(crate) mod shown;
 pub(crate) mod unpack;
 mod verify;
 
-pub use archive::ArchiveError;
 pub use content::ContentError;
 pub use credentials::{
     Credential, CredentialError, Credentials, DockerConfigError, HelperError, Logins, LoginsError, Secret,
@@ -63,7 +60,7 @@ pub use progress::{PullProgress, PullStep};
 pub use prune::{DiskMarks, ImageLease, InUse, PruneScope, Pruned};
 pub use pull::Pulled;
 pub use settings::RegistrySettings;
-pub use unpack::{PathError, UnpackError};
+pub use unpack::UnpackError;
 pub use verify::{KeyError, SignatureError, SignatureForm, Verified, VerifyKey};
 
 use blocking::blocking;

@@ -20,7 +20,6 @@
 
 pub mod bundle;
 pub mod cgroup;
-pub mod copy;
 pub mod image;
 pub mod log;
 pub mod machine;

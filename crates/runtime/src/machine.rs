@@ -9,15 +9,24 @@
 //!   mkfs.ext4 ----> template ----> sparse copy    (once for a size, then for each machine)
 //! ```
 //!
+//! What runs in a machine is reached through its monitor: [`contact`], [`files`].
+//!
 //! Invariants:
 //! - What is cached is named after what it was made from, and appears whole or not at all.
 //! - Nothing here runs a machine: that is `hypercore-vmm`'s.
 
 pub mod bundle;
+pub mod contact;
 pub mod disk;
+pub mod files;
+pub mod ext4;
 pub mod initramfs;
 pub mod kernel;
 pub mod root_image;
+pub mod snapshot;
+pub mod vmlinux;
 
+mod boot;
 mod modules;
 mod once;
+mod storage;

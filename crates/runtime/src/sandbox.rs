@@ -15,7 +15,7 @@ mod error;
 mod exec;
 mod handle;
 mod launch;
-mod link;
+pub(crate) mod link;
 mod session;
 mod socket;
 
@@ -226,6 +226,12 @@ impl Sandboxes {
     #[must_use]
     pub fn machine_directory(&self, id: WorkloadId) -> PathBuf {
         self.engine_root(Engine::Machine).join(id.to_string())
+    }
+
+    /// Where the monitor of a workload's machine can be spoken with.
+    #[must_use]
+    pub fn machine_socket(&self, id: WorkloadId) -> PathBuf {
+        self.machine_directory(id).join("machine.sock")
     }
 
     fn shim_directory(&self) -> PathBuf {

@@ -13,6 +13,7 @@ use crate::{
 
 mod control;
 mod exec;
+mod files;
 mod guest;
 
 pub use control::{
@@ -20,6 +21,7 @@ pub use control::{
     Release, Resize, Shutdown, Signal, Size, State, Wait, Window,
 };
 pub use exec::{Exec, ExecExited, ExecResize, ExecSignal, ExecStarted, Stderr, Stdin, Stdout};
+pub use files::{CopyDone, CopyFiles, CopyStat};
 pub use guest::{GuestMount, Prepare, Stats};
 
 /// Why a payload is not a message that can be used.
@@ -143,6 +145,13 @@ messages! {
     25 Stats(Stats),
     /// Ends a guest: its processes, then its kernel. Answered by the end of the connection.
     26 PowerOff(PowerOff),
+    /// Copies files into the workload or out of it. Answered by [`CopyStat`]; then the tar stream comes as [`Stdout`], or
+    /// goes as [`Stdin`] of which the last has `END_STREAM`; then [`CopyDone`]. [`ExecSignal`] breaks it off.
+    32 CopyFiles(CopyFiles),
+    /// What is at the path of a copy.
+    33 CopyStat(CopyStat),
+    /// The copy is complete.
+    34 CopyDone(CopyDone),
 }
 
 impl Message {

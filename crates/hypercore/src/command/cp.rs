@@ -6,15 +6,17 @@ mod layout;
 mod target;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Read, Write as _},
     path::PathBuf,
     thread,
 };
 
 use clap::Args;
 use hypercore_api::{ApiError, Client, ErrorKind, client::Session, v1};
-use hypercore_runtime::copy::{
-    CopyError, Fault, IdMap, Nodes, Owner, PackRequest, Report, Root, Stat, UnpackRequest, pack, unpack,
+use hypercore_copy::{
+    CopyError, Fault, IdMap, Nodes, Owner, PackRequest, Report, Root, Stat, UnpackRequest, pack,
+    pieces::{Incoming, Piece},
+    unpack,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,7 +26,7 @@ use crate::{
     exit::Exit,
     failure::{Failure, Outcome},
 };
-use carry::{Incoming, Outgoing, PIECES_MAX};
+use carry::PIECES_MAX;
 use target::{Local, Side};
 
 const EXAMPLES: &str = "\
@@ -112,8 +114,8 @@ async fn copy_out(
         return Err(failure.with_hint("send it into a file or a pipe: `hypercore cp web:/etc - > etc.tar`"));
     }
     let (session, source) = open(client, start).await?;
-    let (pieces, stream) = mpsc::channel(PIECES_MAX);
-    let stream = Incoming::new(stream);
+    let (pieces, mut stream) = mpsc::channel::<Piece>(PIECES_MAX);
+    let stream = Incoming::new(move || stream.blocking_recv());
     let worked = match local {
         Local::Stream => on_thread(move || to_stdout(stream))?,
         Local::Path(path) => on_thread(move || unpack_at(path, &source, is_archive, stream))?,
@@ -138,11 +140,11 @@ async fn copy_in(
         return Err(Failure::new(ErrorKind::Usage, "not_a_directory", format!("{shown} is not a directory"))
             .with_hint("a tar stream is unpacked in a directory that is there"));
     }
-    let requests = Outgoing::new(session.input);
+    let requests = session.input;
     let worked = match local {
-        Local::Stream => on_thread(move || from_stdin(requests))?,
+        Local::Stream => on_thread(move || from_stdin(&requests))?,
         Local::Path(path) => {
-            on_thread(move || pack_from(path, follow, &destination, &shown, is_archive, requests))?
+            on_thread(move || pack_from(path, follow, &destination, &shown, is_archive, &requests))?
         }
     };
     let answered = async {
@@ -177,7 +179,7 @@ fn on_thread(work: impl FnOnce() -> Worked + Send + 'static) -> Result<oneshot::
     Ok(answered)
 }
 
-fn unpack_at(path: PathBuf, source: &Stat, is_archive: bool, stream: Incoming) -> Worked {
+fn unpack_at(path: PathBuf, source: &Stat, is_archive: bool, stream: impl Read) -> Worked {
     let root = Root::of_directory("/".as_ref()).map_err(failure)?;
     let destination = root.destination(&path).map_err(failure)?;
     let prefix = layout::name(source, &destination.stat, &path.display().to_string())?;
@@ -199,29 +201,26 @@ fn pack_from(
     destination: &Stat,
     shown: &str,
     is_archive: bool,
-    mut requests: Outgoing,
+    requests: &mpsc::Sender<v1::CopyRequest>,
 ) -> Worked {
     let root = Root::of_directory("/".as_ref()).map_err(failure)?;
     let source = root.source(&path, follow).map_err(failure)?;
     let name = layout::name(&source.stat, destination, shown)?;
     let owner = if is_archive { Owner::Kept(IdMap::identity()) } else { Owner::Ours };
     let request = PackRequest { source: &source, name: &name, owner, skip_nodes: true };
-    let report = pack(&request, &mut requests).map_err(failure)?;
-    requests.finish().map_err(|error| failure(CopyError::Stream(error)))?;
-    Ok(report)
+    carry::send(requests, |out| pack(&request, out)).map_err(failure)
 }
 
-fn to_stdout(mut stream: Incoming) -> Worked {
+fn to_stdout(mut stream: impl Read) -> Worked {
     let mut stdout = io::stdout().lock();
     io::copy(&mut stream, &mut stdout)?;
     stdout.flush()?;
     Ok(Report::default())
 }
 
-fn from_stdin(mut requests: Outgoing) -> Worked {
-    let copied = io::copy(&mut io::stdin().lock(), &mut requests);
-    let sent = copied.and_then(|_| requests.finish());
-    sent.map(|()| Report::default()).map_err(|error| failure(CopyError::Stream(error)))
+fn from_stdin(requests: &mpsc::Sender<v1::CopyRequest>) -> Worked {
+    let sent = carry::send(requests, |out| io::copy(&mut io::stdin().lock(), out).map_err(CopyError::Stream));
+    sent.map(|_| Report::default()).map_err(failure)
 }
 
 fn failure(error: CopyError) -> Failure {

@@ -1,6 +1,8 @@
 //! What a workload is promised, whatever stands between it and its host: the same cases, with a container and with a
 //! microVM that really boots. A difference between the two is a failure here, unless `microvm` names it.
 
+mod files;
+
 use std::{fs, path::Path, thread, time::Duration};
 
 use hypercore_fixtures::{skip_without_machines, skip_without_root, wait_until};
@@ -10,6 +12,11 @@ use crate::{
     node::{Node, free_address},
     program::{Ended, finish},
     screen::Screen,
+};
+
+use files::{
+    a_copy_that_nobody_reads_holds_up_nothing, an_enemy_reaches_nothing_outside, files_go_in_and_come_out,
+    mistakes_with_files_are_told,
 };
 
 /// A machine that is emulated takes seconds to boot, more when others boot beside it.
@@ -112,6 +119,10 @@ behaviours! {
     it_lives_on_without_the_agent,
     a_killed_shim_takes_all_of_it_along,
     tenants_do_not_reach_each_other,
+    files_go_in_and_come_out,
+    mistakes_with_files_are_told,
+    a_copy_that_nobody_reads_holds_up_nothing,
+    an_enemy_reaches_nothing_outside,
 }
 
 fn outputs_are_apart_and_the_code_comes_back(house: &mut House) {

@@ -37,18 +37,22 @@ fn files_of_the_host_are_never_taken_for_the_machines() {
     detach(&node, "job", &[], &["sleep", "1000"]);
     let path = secret.to_str().unwrap();
     let of_machine = format!("job:{path}");
-    for arguments in [["cp", &of_machine, "-"], ["cp", path, &of_machine], ["cp", path, "job:/tmp"]] {
-        let refused = node.run(&arguments);
-        assert!(refused.code != Some(0) && refused.stderr.contains("microVM"), "{refused:?}");
-        assert!(!refused.stdout.contains("of the host"), "{refused:?}");
+    for of_machine in [of_machine.as_str(), "job:/init", "job:/writable/upper"] {
+        let missing = node.run(&["cp", of_machine, "-"]).expect(3);
+        assert!(missing.stdout.is_empty() && missing.stderr.contains("there is no"), "{missing:?}");
     }
+    node.run(&["pause", "job"]).expect(0);
+    let refused = node.run(&["cp", "job:/etc", "-"]).expect(6);
+    assert!(refused.stderr.contains("is paused"), "{refused:?}");
+    node.run(&["resume", "job"]).expect(0);
     let ended = node.run(&["exec", "job", "cat", path]).expect(1);
     assert_eq!(ended.stdout, "");
     let guest = node.run(&["exec", "job", "cat", "/proc/sys/kernel/osrelease"]).expect(0).stdout;
     assert!(guest.contains("cloud"), "it runs on the host's kernel: {guest}");
     node.run(&["stop", "-t", "0", "job"]).expect(0);
     let refused = node.run(&["cp", &of_machine, "-"]);
-    assert!(refused.code != Some(0) && refused.stdout.is_empty(), "{refused:?}");
+    assert!(refused.code == Some(6) && refused.stdout.is_empty(), "{refused:?}");
+    assert!(refused.stderr.contains("only while it runs"), "{refused:?}");
     node.finish();
 }
 

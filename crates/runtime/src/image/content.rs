@@ -1,11 +1,12 @@
 //! Reading manifests, indexes and configurations: JSON that came from strangers.
 //! It refuses documents larger than honest ones are, media types it can't unpack, and images of other platforms.
 
+use hypercore_copy::shown::shown;
 use hypercore_model::Digest;
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{TransferError, shown::shown};
+use super::TransferError;
 
 /// Largest index, manifest or configuration, in bytes: what registries must accept by the OCI distribution spec,
 /// "Pushing manifests".

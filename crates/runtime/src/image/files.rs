@@ -13,16 +13,18 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use hypercore_copy::{
+    archive::{Archive, MemberKind},
+    path::MemberPath,
+};
 use nix::fcntl::OFlag;
 use tokio_util::io::ReaderStream;
 
 use super::{
     TransferError,
-    archive::{Archive, MemberKind},
     blocking::blocking,
     content::{ContentError, DOCUMENT_BYTES_MAX},
     download::BlobStream,
-    unpack::path::MemberPath,
 };
 
 /// Most members of an archive: an image has few, many images still have few.

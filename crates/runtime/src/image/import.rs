@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use hypercore_copy::shown::shown;
 use hypercore_model::{Digest, ImageReference, image::ImageNameError};
 use oci_spec::image::Descriptor;
 
@@ -14,7 +15,6 @@ use super::{
     content::{Blob, Manifest},
     download::{BlobSource, BlobStream},
     files::{ImageFiles, NoFiles},
-    shown::shown,
 };
 
 mod docker;

@@ -62,7 +62,7 @@ fn registry_name(text: &str) -> Result<String, LoginError> {
     let named: Option<ImageReference> = format!("{host}/image").parse().ok();
     match named {
         Some(image) if image.registry() == host => Ok(host.to_owned()),
-        _ => Err(LoginError::Name(super::shown::shown(text))),
+        _ => Err(LoginError::Name(hypercore_copy::shown::shown(text))),
     }
 }
 

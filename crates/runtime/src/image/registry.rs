@@ -8,6 +8,7 @@ use std::{fmt, sync::OnceLock, time::Duration};
 
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt};
+use hypercore_copy::shown::shown_bytes;
 use hypercore_model::Digest;
 use reqwest::{
     Client, Response, StatusCode,
@@ -20,7 +21,6 @@ use super::{
     content::{Blob, ContentError, DOCUMENT_BYTES_MAX, MANIFEST_MEDIA_TYPES},
     download::{BlobSource, BlobStream, digest_of},
     endpoint::Endpoint,
-    shown::shown_bytes,
 };
 
 mod access;

@@ -15,6 +15,11 @@ use std::{
     path::Path,
 };
 
+use hypercore_copy::{
+    archive::{Archive, ArchiveError, Member, MemberKind},
+    path::MemberPath,
+    shown::shown_bytes,
+};
 use hypercore_model::Digest;
 use nix::{
     errno::Errno,
@@ -25,20 +30,13 @@ use nix::{
 };
 
 mod error;
-pub(crate) mod path;
 mod stream;
 mod tree;
 mod whiteout;
 
 pub use error::UnpackError;
-pub use path::PathError;
 
-use super::{
-    archive::{Archive, ArchiveError, Member, MemberKind},
-    layout::expect_room,
-    shown::shown_bytes,
-};
-use path::MemberPath;
+use super::layout::expect_room;
 use stream::{Metered, StreamTooLong};
 use tree::{Place, Tree, is_kind};
 use whiteout::Whiteout;
@@ -150,7 +148,7 @@ impl Unpacker<'_> {
                     self.limits.members_max
                 )));
             }
-            self.expect_room(member.overhead_bytes()).map_err(member.write("find room"))?;
+            self.expect_room(overhead_bytes(&member)).map_err(write(&member, "find room"))?;
             self.unpack_member(&member, archive)?;
         }
         Ok(())
@@ -158,18 +156,18 @@ impl Unpacker<'_> {
 
     fn unpack_member(&mut self, member: &Member, content: &mut impl Read) -> Result<(), UnpackError> {
         let path = MemberPath::parse(&member.name)
-            .map_err(|source| UnpackError::Name { member: member.shown(), source })?;
+            .map_err(|source| UnpackError::Name { member: shown_bytes(&member.name), source })?;
         if path.split().is_none() && member.kind != MemberKind::Directory {
-            return Err(member.refused("only a directory can be the root"));
+            return Err(refused(member, "only a directory can be the root"));
         }
         match Whiteout::parse(&path) {
             Ok(None) => {}
             Ok(Some(whiteout)) => {
-                return whiteout.apply(&mut self.tree).map_err(member.write("make the whiteout"));
+                return whiteout.apply(&mut self.tree).map_err(write(member, "make the whiteout"));
             }
-            Err(why) => return Err(member.refused(why)),
+            Err(why) => return Err(refused(member, why)),
         }
-        let place = self.tree.place(&path).map_err(member.write("make its directory"))?;
+        let place = self.tree.place(&path).map_err(write(member, "make its directory"))?;
         match member.kind {
             MemberKind::Directory => self.unpack_directory(member, path, &place),
             MemberKind::File => self.unpack_file(member, &place, content),
@@ -193,13 +191,13 @@ impl Unpacker<'_> {
             }
             made => made,
         };
-        made.map_err(member.write("make the directory"))?;
+        made.map_err(write(member, "make the directory"))?;
         self.set_attributes(member, place)?;
         self.directories.names_bytes += path.as_bytes().len();
         if self.directories.names_bytes > self.limits.directory_names_bytes_max {
             return Err(UnpackError::TooLarge("its directories have too long names".to_owned()));
         }
-        self.directories.mtimes.push((path, member.time()));
+        self.directories.mtimes.push((path, time(member)));
         Ok(())
     }
 
@@ -209,7 +207,7 @@ impl Unpacker<'_> {
         place: &Place,
         content: &mut impl Read,
     ) -> Result<(), UnpackError> {
-        let mut file = self.replacing(place, Place::create_file).map_err(member.write("make the file"))?;
+        let mut file = self.replacing(place, Place::create_file).map_err(write(member, "make the file"))?;
         loop {
             let read = match content.read(&mut self.buffer) {
                 Ok(0) => break,
@@ -217,12 +215,12 @@ impl Unpacker<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(ArchiveError::Read(error).into()),
             };
-            self.expect_room(read).map_err(member.write("write the file"))?;
-            file.write_all(&self.buffer[..read]).map_err(member.write("write the file"))?;
+            self.expect_room(read).map_err(write(member, "write the file"))?;
+            file.write_all(&self.buffer[..read]).map_err(write(member, "write the file"))?;
         }
         drop(file);
         self.set_attributes(member, place)?;
-        place.set_mtime(member.time()).map_err(member.write("set the time"))
+        place.set_mtime(time(member)).map_err(write(member, "set the time"))
     }
 
     /// Fails before a layer fills the disk that the node's own state is on.
@@ -237,12 +235,12 @@ impl Unpacker<'_> {
 
     fn unpack_symlink(&mut self, member: &Member, place: &Place) -> Result<(), UnpackError> {
         if member.link.is_empty() || member.link.contains(&0) {
-            return Err(member.refused("a symbolic link needs a target"));
+            return Err(refused(member, "a symbolic link needs a target"));
         }
         self.replacing(place, |place| place.create_symlink(&member.link))
-            .map_err(member.write("make the link"))?;
-        place.set_owner(member.uid, member.gid).map_err(member.write("set the owner"))?;
-        place.set_mtime(member.time()).map_err(member.write("set the time"))
+            .map_err(write(member, "make the link"))?;
+        place.set_owner(member.uid, member.gid).map_err(write(member, "set the owner"))?;
+        place.set_mtime(time(member)).map_err(write(member, "set the time"))
     }
 
     /// Links to what the same layer unpacked before. A target in a lower layer is refused, as docker and containerd do on
@@ -250,32 +248,32 @@ impl Unpacker<'_> {
     /// image's.
     fn unpack_hardlink(&mut self, member: &Member, place: &Place) -> Result<(), UnpackError> {
         let target = MemberPath::parse(&member.link)
-            .map_err(|source| UnpackError::LinkTarget { member: member.shown(), source })?;
+            .map_err(|source| UnpackError::LinkTarget { member: shown_bytes(&member.name), source })?;
         let step = "link to a member before it in the same layer";
-        let target = self.tree.find(&target).map_err(member.write(step))?;
-        let wanted = target.stat().map_err(member.write(step))?;
-        let Some(wanted) = wanted else { return Err(member.write(step)(Errno::ENOENT.into())) };
+        let target = self.tree.find(&target).map_err(write(member, step))?;
+        let wanted = target.stat().map_err(write(member, step))?;
+        let Some(wanted) = wanted else { return Err(write(member, step)(Errno::ENOENT.into())) };
         if is_kind(&wanted, SFlag::S_IFDIR) {
-            return Err(member.refused("a directory can't have a hard link"));
+            return Err(refused(member, "a directory can't have a hard link"));
         }
-        let present = place.stat().map_err(member.write(step))?;
+        let present = place.stat().map_err(write(member, step))?;
         if present.is_some_and(|present| (present.st_dev, present.st_ino) == (wanted.st_dev, wanted.st_ino)) {
             return Ok(());
         }
-        self.replacing(place, |place| place.create_hardlink(&target)).map_err(member.write(step))
+        self.replacing(place, |place| place.create_hardlink(&target)).map_err(write(member, step))
     }
 
     fn unpack_node(&mut self, member: &Member, place: &Place) -> Result<(), UnpackError> {
         let kind = match member.kind {
             MemberKind::Fifo => SFlag::S_IFIFO,
             MemberKind::CharDevice if HARMLESS_DEVICES.contains(&member.device) => SFlag::S_IFCHR,
-            _ => return Err(member.refused("it is a device that no image needs")),
+            _ => return Err(refused(member, "it is a device that no image needs")),
         };
         let device = makedev(u64::from(member.device.0), u64::from(member.device.1));
         self.replacing(place, |place| place.create_node(kind, device))
-            .map_err(member.write("make the device"))?;
+            .map_err(write(member, "make the device"))?;
         self.set_attributes(member, place)?;
-        place.set_mtime(member.time()).map_err(member.write("set the time"))
+        place.set_mtime(time(member)).map_err(write(member, "set the time"))
     }
 
     /// Makes something at a place; what is there already gives way, as with tar and docker.
@@ -292,14 +290,14 @@ impl Unpacker<'_> {
     /// Owner, then mode, then extended attributes: a change of owner clears set-uid bits and capabilities. Only files
     /// and directories have attributes that Linux lets anybody set.
     fn set_attributes(&self, member: &Member, place: &Place) -> Result<(), UnpackError> {
-        place.set_owner(member.uid, member.gid).map_err(member.write("set the owner"))?;
-        place.set_mode(Mode::from_bits_truncate(member.mode)).map_err(member.write("set the mode"))?;
+        place.set_owner(member.uid, member.gid).map_err(write(member, "set the owner"))?;
+        place.set_mode(Mode::from_bits_truncate(member.mode)).map_err(write(member, "set the mode"))?;
         if !matches!(member.kind, MemberKind::File | MemberKind::Directory) {
             return Ok(());
         }
         for (name, value) in &member.xattrs {
             if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
-                return Err(member.refused("it has attributes that steer overlayfs"));
+                return Err(refused(member, "it has attributes that steer overlayfs"));
             }
             if !is_wanted_xattr(name) {
                 continue;
@@ -308,7 +306,7 @@ impl Unpacker<'_> {
                 // Some file systems have no user attributes or no ACLs; images work without, as with docker.
                 Err(error) if error.raw_os_error() == Some(Errno::ENOTSUP as i32) && !is_capability(name) => {
                 }
-                set => set.map_err(member.write("set an extended attribute"))?,
+                set => set.map_err(write(member, "set an extended attribute"))?,
             }
         }
         Ok(())
@@ -331,28 +329,22 @@ impl Unpacker<'_> {
     }
 }
 
-impl Member {
-    fn shown(&self) -> String {
-        shown_bytes(&self.name)
-    }
+/// About how many bytes of disk a member takes besides its content.
+fn overhead_bytes(member: &Member) -> usize {
+    let xattrs: usize = member.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    INODE_BYTES + member.name.len() + member.link.len() + xattrs
+}
 
-    /// About how many bytes of disk it takes besides its content.
-    fn overhead_bytes(&self) -> usize {
-        let xattrs: usize = self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        INODE_BYTES + self.name.len() + self.link.len() + xattrs
-    }
+fn refused(member: &Member, why: &'static str) -> UnpackError {
+    UnpackError::Refused { member: shown_bytes(&member.name), why }
+}
 
-    fn refused(&self, why: &'static str) -> UnpackError {
-        UnpackError::Refused { member: self.shown(), why }
-    }
+fn write(member: &Member, step: &'static str) -> impl Fn(io::Error) -> UnpackError {
+    move |source| UnpackError::Write { member: shown_bytes(&member.name), step, source }
+}
 
-    fn write(&self, step: &'static str) -> impl Fn(io::Error) -> UnpackError {
-        move |source| UnpackError::Write { member: self.shown(), step, source }
-    }
-
-    fn time(&self) -> TimeSpec {
-        TimeSpec::new(self.mtime.0, i64::from(self.mtime.1))
-    }
+fn time(member: &Member) -> TimeSpec {
+    TimeSpec::new(member.mtime.0, i64::from(member.mtime.1))
 }
 
 /// Attributes that mean something inside a container. Others (`trusted.`, the labels of the host that built the image)

@@ -1,4 +1,4 @@
-//! One connection to a shim: frames in, frames out, greeting first. All methods take `&self` and are cancel safe: bytes
+//! One connection to a shim, or through one to a guest: frames in, frames out, greeting first. All methods take `&self` and are cancel safe: bytes
 //! are queued and read under short locks that are never held across an await.
 //! It refuses to interpret messages beyond the greeting.
 
@@ -22,44 +22,44 @@ use super::{error::ShimTooOld, socket};
 /// Bytes read from the socket at once.
 const READ_LEN_MAX: usize = 64 * 1024;
 
-/// Why a connection to a shim is of no use, or of no more use.
+/// Why a connection is of no use, or of no more use.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nobody listens.
-    #[error("the shim's socket can't be connected to")]
+    #[error("the socket can't be connected to")]
     Connect(#[source] io::Error),
     /// The connection broke.
-    #[error("the connection to the shim broke")]
+    #[error("the connection broke")]
     Broken(#[source] io::Error),
-    /// The shim closed the connection, as it does when it ends.
-    #[error("the shim closed the connection")]
+    /// The other end closed the connection, as it does when it ends.
+    #[error("the other end closed the connection")]
     Closed,
-    /// The shim ended the connection and said why.
-    #[error("the shim ended the connection: {0}")]
+    /// The other end ended the connection and said why.
+    #[error("the other end ended the connection: {0}")]
     Ended(Fault),
     /// A message is too long for a frame.
     #[error("the message is too long for one frame")]
     TooLong(#[source] FrameError),
     /// What came is not a frame.
-    #[error("the shim sent what is no frame")]
+    #[error("what came is no frame")]
     Frame(#[source] FrameError),
     /// What came is not a message.
-    #[error("the shim sent what is no message")]
+    #[error("what came is no message")]
     Decode(#[source] DecodeError),
     /// No protocol generation in common.
-    #[error("the shim speaks another protocol")]
+    #[error("the other end speaks another protocol")]
     Incompatible(#[source] Incompatible),
     /// The shim was started by an older release, which didn't know what is asked of it.
     #[error(transparent)]
     TooOld(ShimTooOld),
     /// A message that makes no sense at this point.
-    #[error("the shim sent a message of type {0} where none was due")]
+    #[error("a message of type {0} came where none was due")]
     Unexpected(u16),
 }
 
 impl LinkError {
-    /// Whether it says that there is no shim, or no more.
-    pub(super) fn means_gone(&self) -> bool {
+    /// Whether it says that there is nobody, or nobody any more.
+    pub(crate) fn means_gone(&self) -> bool {
         use io::ErrorKind as Kind;
         match self {
             Self::Closed => true,
@@ -72,14 +72,14 @@ impl LinkError {
 
 /// A message and where it belongs.
 #[derive(Debug)]
-pub(super) struct Received {
-    pub(super) stream: StreamId,
-    pub(super) message: Message,
+pub(crate) struct Received {
+    pub(crate) stream: StreamId,
+    pub(crate) message: Message,
 }
 
 /// One greeted connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     socket: UnixStream,
     /// The newest generation of the protocol that both ends speak.
     generation: u8,
@@ -89,16 +89,16 @@ pub(super) struct Link {
 
 impl Link {
     /// The stream that a connection's only request goes over.
-    pub(super) const REQUEST: StreamId = StreamId(1);
+    pub(crate) const REQUEST: StreamId = StreamId(1);
 
-    /// Connects to the shim that listens at `path`.
-    pub(super) async fn connect(path: &Path) -> Result<Self, LinkError> {
+    /// Connects to who listens at `path`.
+    pub(crate) async fn connect(path: &Path) -> Result<Self, LinkError> {
         let socket = socket::connect(path).await.map_err(LinkError::Connect)?;
         Self::greet(socket).await
     }
 
-    /// Greets the shim at the other end of `socket`.
-    pub(super) async fn greet(socket: UnixStream) -> Result<Self, LinkError> {
+    /// Greets who is at the other end of `socket`.
+    pub(crate) async fn greet(socket: UnixStream) -> Result<Self, LinkError> {
         let (incoming, outgoing) = (Mutex::default(), Mutex::default());
         let mut link = Self { socket, generation: OLDEST, incoming, outgoing };
         if let Err(broken) = link.send(StreamId::CONNECTION, Flags::NONE, &greeting().into()).await {
@@ -129,7 +129,7 @@ impl Link {
     }
 
     /// Sends one request and waits for its first answer.
-    pub(super) async fn request(&self, message: Message) -> Result<Message, LinkError> {
+    pub(crate) async fn request(&self, message: Message) -> Result<Message, LinkError> {
         if let Err(broken) = self.send(Self::REQUEST, Flags::NONE, &message).await {
             return Err(self.last_words(broken).await);
         }
@@ -137,7 +137,7 @@ impl Link {
     }
 
     /// The next message on the request's stream.
-    pub(super) async fn answer(&self) -> Result<Message, LinkError> {
+    pub(crate) async fn answer(&self) -> Result<Message, LinkError> {
         let received = self.receive().await?;
         if received.stream == Self::REQUEST {
             Ok(received.message)
@@ -147,7 +147,7 @@ impl Link {
     }
 
     /// Queues a message and waits until all that is queued was sent.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         stream: StreamId,
         flags: Flags,
@@ -159,7 +159,7 @@ impl Link {
 
     /// Queues a message behind those that are queued. One that the shim is too old for isn't sent: an older shim might
     /// skip it in silence.
-    pub(super) fn queue(&self, stream: StreamId, flags: Flags, message: &Message) -> Result<(), LinkError> {
+    pub(crate) fn queue(&self, stream: StreamId, flags: Flags, message: &Message) -> Result<(), LinkError> {
         let (needs, speaks) = (message.generation(), self.generation);
         if needs > speaks {
             return Err(LinkError::TooOld(ShimTooOld { needs, speaks }));
@@ -168,7 +168,7 @@ impl Link {
     }
 
     /// Waits until all that is queued was sent.
-    pub(super) async fn flush(&self) -> Result<(), LinkError> {
+    pub(crate) async fn flush(&self) -> Result<(), LinkError> {
         while !self.try_flush()? {
             self.socket.writable().await.map_err(LinkError::Broken)?;
         }
@@ -189,7 +189,7 @@ impl Link {
     }
 
     /// The next message. Messages of types that aren't known here are skipped; a fault of the connection is an error.
-    pub(super) async fn receive(&self) -> Result<Received, LinkError> {
+    pub(crate) async fn receive(&self) -> Result<Received, LinkError> {
         loop {
             if let Some(received) = self.try_receive()? {
                 return Ok(received);

@@ -43,6 +43,18 @@ impl ErrorCode {
     pub const TOO_MANY: Self = Self(10);
     /// The workload has no standard input, or no terminal.
     pub const NOT_OPEN: Self = Self(11);
+    /// There is nothing at a path.
+    pub const NO_SUCH_PATH: Self = Self(12);
+    /// What the caller wants of files can't be: a file where a directory must be, a name that climbs.
+    pub const REFUSED: Self = Self(13);
+    /// The files are mounted read-only.
+    pub const READ_ONLY: Self = Self(14);
+    /// The file system has no room.
+    pub const FULL: Self = Self(15);
+    /// The file system denies it.
+    pub const DENIED: Self = Self(16);
+    /// A stream of files ended before its end.
+    pub const BROKEN_OFF: Self = Self(17);
 }
 
 /// A request failed.

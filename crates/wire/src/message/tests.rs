@@ -66,6 +66,15 @@ fn golden_of_generation_2() -> Vec<(Message, &'static str)> {
         (AskStats {}.into(), "a3617602617418186170a0"),
         (stats().into(), "a3617602617418196170a6000101020203030404050506"),
         (PowerOff {}.into(), "a36176026174181a6170a0"),
+        (
+            CopyFiles { into: true, path: "/d".into(), follow_link: false }.into(),
+            "a3617602617418206170a300f501622f6402f4",
+        ),
+        (
+            CopyStat { exists: true, is_directory: false, name: "d".into() }.into(),
+            "a3617602617418216170a300f501f4026164",
+        ),
+        (CopyDone { files: 1, bytes: 300 }.into(), "a3617602617418226170a200010119012c"),
     ]
 }
 

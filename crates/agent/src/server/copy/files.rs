@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use hypercore_api::v1;
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_runtime::{
-    copy::{CopyError, Root},
-    sandbox::Engine,
-};
+use hypercore_copy::{CopyError, Root};
+use hypercore_runtime::{bundle::stopped_root, sandbox::Engine};
 
 use super::super::{Handlers, problem::Problem, target};
 
@@ -27,7 +25,7 @@ impl Files {
         match self {
             Self::Running { pid, cgroup } => Root::of_process(*pid, cgroup),
             Self::Stopped { layers, directory, engine } => {
-                Root::of_stopped(layers, directory, engine.as_deref())
+                stopped_root(layers, directory, engine.as_deref())
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use hypercore_api::ErrorKind;
-use hypercore_runtime::copy::Stat;
+use hypercore_copy::Stat;
 
 use crate::failure::Failure;
 

@@ -11,7 +11,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::Credential;
-use crate::image::shown::shown_bytes;
+use hypercore_copy::shown::{shown, shown_bytes};
 
 /// How long a helper may take: some unlock a key chain or ask a cloud.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -69,7 +69,7 @@ struct Answer {
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(is_name) {
-        return Err(HelperError::Name(crate::image::shown::shown(name)));
+        return Err(HelperError::Name(shown(name)));
     }
     let program = format!("docker-credential-{name}");
     match tokio::time::timeout(TIME_MAX, run(&program, server)).await {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use hypercore_copy::{path::MemberPath, shown::shown};
 use hypercore_model::Digest;
 use serde::Deserialize;
 use serde_json::json;
@@ -17,8 +18,6 @@ use crate::image::{
     content::{Blob, ContentError, LAYERS_COUNT_MAX, Manifest, json as parse},
     download::digest_of,
     files::ImageFiles,
-    shown::shown,
-    unpack::path::MemberPath,
 };
 
 /// Bytes hashed at a time.

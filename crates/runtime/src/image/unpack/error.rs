@@ -2,10 +2,9 @@
 
 use std::io;
 
+use hypercore_copy::{archive::ArchiveError, path::PathError};
 use hypercore_model::Digest;
 
-use super::path::PathError;
-use crate::image::archive::ArchiveError;
 
 /// Why a layer can't be unpacked.
 #[derive(Debug, thiserror::Error)]

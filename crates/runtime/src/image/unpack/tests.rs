@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use hypercore_copy::path::PathError;
 use hypercore_fixtures::skip_without_root;
 use proptest::prelude::*;
 use tar::EntryType;

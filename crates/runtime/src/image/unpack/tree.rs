@@ -16,6 +16,7 @@ use std::{
     rc::Rc,
 };
 
+use hypercore_copy::path::{DEPTH_MAX, MemberPath};
 use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2},
@@ -25,8 +26,6 @@ use nix::{
     },
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, syncfs, unlinkat},
 };
-
-use super::path::{DEPTH_MAX, MemberPath};
 
 /// How often a resolution is tried again that a rename elsewhere on the machine disturbed (openat2(2), `EAGAIN`).
 const RESOLVE_ATTEMPTS_MAX: u32 = 1000;

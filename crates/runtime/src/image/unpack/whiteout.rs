@@ -3,12 +3,10 @@
 
 use std::io;
 
+use hypercore_copy::path::MemberPath;
 use nix::sys::stat::SFlag;
 
-use super::{
-    path::MemberPath,
-    tree::{Tree, is_kind},
-};
+use super::tree::{Tree, is_kind};
 
 /// Beginning of a whiteout's name.
 const PREFIX: &[u8] = b".wh.";

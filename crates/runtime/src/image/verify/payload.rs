@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Signer, VerifyKey};
-use crate::image::shown::shown;
+use hypercore_copy::shown::shown;
 
 /// What a payload says it is. Attestations are signed with the same keys.
 const TYPE: &str = "cosign container image signature";

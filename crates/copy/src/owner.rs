@@ -43,7 +43,8 @@ impl IdMap {
     }
 
     /// So many ids from 0 on are those from `first` on outside, of users and groups alike.
-    pub(super) fn shifted(first: u32, count: u32) -> Self {
+    #[must_use]
+    pub fn shifted(first: u32, count: u32) -> Self {
         let all = vec![Range { inside: 0, outside: first, count }];
         Self { users: all.clone(), groups: all }
     }

@@ -23,16 +23,14 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat},
 };
 
-use super::{
+use crate::{
     Report,
+    archive::{Archive, ArchiveError, Member, MemberKind},
     error::CopyError,
     owner::Owner,
+    path::MemberPath,
     root::{Destination, is_kind, resolve},
-};
-use crate::image::{
-    archive::{Archive, ArchiveError, Member, MemberKind},
     shown::shown_bytes,
-    unpack::path::MemberPath,
 };
 
 /// Bytes copied into a file at a time.

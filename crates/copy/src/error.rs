@@ -4,7 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::image::{archive::ArchiveError, unpack::path::PathError};
+use crate::{archive::ArchiveError, path::PathError};
 
 /// Why files could not be copied. Paths are as the caller or the stream wrote them.
 #[derive(Debug, thiserror::Error)]

@@ -19,13 +19,13 @@ use nix::{
 };
 use tar::{Builder, EntryType, Header};
 
-use super::{
+use crate::{
     Report,
     error::CopyError,
     owner::Owner,
+    path::DEPTH_MAX,
     root::{Source, is_kernels},
 };
-use crate::image::unpack::path::DEPTH_MAX;
 
 /// What to write of a source.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use nix::{
     },
 };
 
-use super::{error::CopyError, owner::IdMap};
+use crate::{error::CopyError, owner::IdMap};
 
 /// How often a resolution is tried again that a rename elsewhere disturbed (openat2(2), `EAGAIN`).
 const RESOLVE_ATTEMPTS_MAX: u32 = 1000;
@@ -60,6 +60,14 @@ pub struct Stat {
     pub has_slash: bool,
 }
 
+impl Stat {
+    /// What somebody else found at a path, with the name that the path itself has.
+    #[must_use]
+    pub fn of_path(path: &Path, exists: bool, is_directory: bool) -> Self {
+        Wanted::of(path).stat(exists, is_directory)
+    }
+}
+
 /// Something to copy from.
 #[derive(Debug)]
 pub struct Source {
@@ -88,11 +96,18 @@ impl Root {
     pub fn of_directory(path: &Path) -> Result<Self, CopyError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(path, flags, Mode::empty()).map_err(|errno| CopyError::Root(errno.into()))?;
-        Ok(Self { directory, ids: IdMap::identity() })
+        Ok(Self::of_open(directory))
+    }
+
+    /// The tree below an open directory.
+    #[must_use]
+    pub fn of_open(directory: OwnedFd) -> Self {
+        Self { directory, ids: IdMap::identity() }
     }
 
     /// The same tree, whose files have these owners.
-    pub(super) fn with_ids(self, ids: IdMap) -> Self {
+    #[must_use]
+    pub fn with_ids(self, ids: IdMap) -> Self {
         Self { ids, ..self }
     }
 

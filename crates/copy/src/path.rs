@@ -6,7 +6,7 @@ const PATH_LEN_MAX: usize = 4095;
 /// Longest component, in bytes: Linux's `NAME_MAX`.
 const COMPONENT_LEN_MAX: usize = 255;
 /// Most components of a path.
-pub(crate) const DEPTH_MAX: usize = 256;
+pub const DEPTH_MAX: usize = 256;
 
 /// Why a member's name or hardlink target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,14 +27,14 @@ pub enum PathError {
 
 /// A path below a layer's root: no `.`, no `..`, no leading, doubled or trailing slash. Empty means the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct MemberPath(Vec<u8>);
+pub struct MemberPath(Vec<u8>);
 
 impl MemberPath {
     /// Reads a name as tar files have it.
     ///
     /// # Errors
     /// [`PathError`] for names that no honest layer has.
-    pub(crate) fn parse(raw: &[u8]) -> Result<Self, PathError> {
+    pub fn parse(raw: &[u8]) -> Result<Self, PathError> {
         if raw.contains(&0) {
             return Err(PathError::Nul);
         }
@@ -59,7 +59,7 @@ impl MemberPath {
     }
 
     /// Directory and name; `None` for the root itself. The directory is empty for members of the root.
-    pub(crate) fn split(&self) -> Option<(&[u8], &[u8])> {
+    pub fn split(&self) -> Option<(&[u8], &[u8])> {
         match self.0.iter().rposition(|&b| b == b'/') {
             Some(slash) => Some((&self.0[..slash], &self.0[slash + 1..])),
             None if self.0.is_empty() => None,
@@ -68,7 +68,7 @@ impl MemberPath {
     }
 
     /// The path itself.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

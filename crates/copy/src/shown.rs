@@ -5,7 +5,7 @@
 const LEN_MAX: usize = 200;
 
 /// Makes a text fit to be shown.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
     let mut shown: String = words
         .flat_map(str::chars)
@@ -25,7 +25,7 @@ const fn is_steering(c: char) -> bool {
 }
 
 /// Makes bytes that should be text fit to be shown.
-pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
+pub fn shown_bytes(bytes: &[u8]) -> String {
     // A character has at most four bytes: what comes after these can't be shown anyway.
     let start = &bytes[..bytes.len().min(4 * (LEN_MAX + 1))];
     shown(&String::from_utf8_lossy(start))

@@ -1,5 +1,5 @@
-//! Copying files between a workload and the outside, as tar streams. The same code runs at both ends: in the agent below
-//! the workload's root, in the command line below the user's.
+//! Files between a workload and the outside, as tar streams. The same code runs at all ends: in the agent below a
+//! container's root, in the guest below a microVM's, in the command line below the user's.
 //!
 //! ```text
 //!   Root ---- source(path) ------> pack ---- tar ----> unpack ----> destination(path) ---- Root
@@ -10,12 +10,20 @@
 //! `RESOLVE_IN_ROOT`), every step below it goes from one open directory to one name that is never followed, attributes
 //! are set on open files alone, and what is opened for reading was seen to be a regular file first.
 //! It refuses devices and named pipes of streams, names that climb, and links that lead to a member's place.
+//!
+//! It refuses to know where a root comes from and how a stream travels; so it has few dependencies, and fits into a
+//! guest.
+//!
+//! Reading order: [`Root`], [`pack`], [`archive`], [`unpack`], [`pieces`].
 
+pub mod archive;
 mod error;
 mod owner;
 mod pack;
+pub mod path;
+pub mod pieces;
 mod root;
-mod stopped;
+pub mod shown;
 mod unpack;
 
 pub use error::{CopyError, Fault};

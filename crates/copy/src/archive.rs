@@ -53,7 +53,7 @@ pub enum ArchiveError {
 
 /// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MemberKind {
+pub enum MemberKind {
     /// A regular file; its content follows.
     File,
     /// A directory.
@@ -72,21 +72,25 @@ pub(crate) enum MemberKind {
 
 /// One member's header with its extensions applied.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) name: Vec<u8>,
-    pub(crate) kind: MemberKind,
+pub struct Member {
+    /// As the stream has it: any bytes.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: MemberKind,
     /// Permission bits with set-uid, set-gid and sticky: at most `0o7777`.
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub mode: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
     /// Seconds since the Unix epoch, and nanoseconds.
-    pub(crate) mtime: (i64, u32),
+    pub mtime: (i64, u32),
     /// Target of symbolic and hard links, otherwise empty.
-    pub(crate) link: Vec<u8>,
+    pub link: Vec<u8>,
     /// Major and minor number of devices.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// Extended attributes: name and value.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What extended headers say about the member after them.
@@ -104,7 +108,7 @@ struct Extension {
 
 /// A tar stream. After [`Self::next_member`] the archive itself reads as that member's content.
 #[derive(Debug)]
-pub(crate) struct Archive<R> {
+pub struct Archive<R> {
     stream: R,
     content_bytes: u64,
     padding_bytes: u64,
@@ -112,22 +116,22 @@ pub(crate) struct Archive<R> {
 
 impl<R: Read> Archive<R> {
     /// Reads from a stream that was decompressed already.
-    pub(crate) fn new(stream: R) -> Self {
+    pub fn new(stream: R) -> Self {
         Self { stream, content_bytes: 0, padding_bytes: 0 }
     }
 
     /// The stream, for what comes after the archive's end.
-    pub(crate) fn into_inner(self) -> R {
+    pub fn into_inner(self) -> R {
         self.stream
     }
 
     /// How many bytes of the current member's content are still to be read.
-    pub(crate) fn content_bytes(&self) -> u64 {
+    pub fn content_bytes(&self) -> u64 {
         self.content_bytes
     }
 
     /// The next member; `None` at the end. What wasn't read of the member before is skipped.
-    pub(crate) fn next_member(&mut self) -> Result<Option<Member>, ArchiveError> {
+    pub fn next_member(&mut self) -> Result<Option<Member>, ArchiveError> {
         let mut extension: Option<Extension> = None;
         loop {
             let Some(header) = self.next_header()? else {
@@ -233,7 +237,7 @@ impl<R: Read> Archive<R> {
 
 impl<R: Read + Seek> Archive<R> {
     /// Goes past the current member's content without reading it. Returns where in the stream the content begins.
-    pub(crate) fn skip_content(&mut self) -> io::Result<u64> {
+    pub fn skip_content(&mut self) -> io::Result<u64> {
         let begin = self.stream.stream_position()?;
         self.stream.seek_relative(self.content_bytes.cast_signed())?;
         self.content_bytes = 0;
