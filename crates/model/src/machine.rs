@@ -1,9 +1,11 @@
 //! What a microVM's machine is made of, as the runtime hands it to whatever holds the machine.
 //! It refuses to know how any monitor is told so.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::io_limits::IoLimits;
 
 mod version;
 
@@ -25,7 +27,7 @@ impl Monitor {
     /// All of them, in the order in which a node that may choose prefers them.
     pub const ALL: [Self; 3] = [Self::Firecracker, Self::CloudHypervisor, Self::Qemu];
 
-    /// `firecracker`, `cloud-hypervisor` or `qemu`.
+    /// `firecracker`, `cloud-hypervisor` or `qemu`: how it is written in commands and files.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,12 +35,6 @@ impl Monitor {
             Self::CloudHypervisor => "cloud-hypervisor",
             Self::Qemu => "qemu",
         }
-    }
-}
-
-impl fmt::Display for Monitor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -89,6 +85,20 @@ pub struct MachineDisk {
     pub read_only: bool,
 }
 
+/// A directory of the host in a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineShare {
+    /// How the guest finds it.
+    pub tag: String,
+    /// The directory, without links on the way to it.
+    pub directory: PathBuf,
+    /// Whether the machine may only read it.
+    pub read_only: bool,
+    /// The program that serves it: virtiofsd.
+    pub program: PathBuf,
+}
+
 /// How a machine is on the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,9 +123,9 @@ pub struct MachineNetwork {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineMount {
-    /// A disk's serial; empty for memory.
+    /// A disk's serial or a share's tag; empty for memory.
     pub source: String,
-    /// `ext4` or `tmpfs`.
+    /// `ext4`, `virtiofs` or `tmpfs`.
     pub kind: String,
     /// Where, absolute.
     pub target: String,
@@ -165,6 +175,12 @@ pub struct MachineSpec {
     pub cpu_millis: Option<u32>,
     /// The disks: `image` and `writable` first, then volumes.
     pub disks: Vec<MachineDisk>,
+    /// Directories of the host.
+    #[serde(default)]
+    pub shares: Vec<MachineShare>,
+    /// What its disks and its network may do; the size of its own disk is that of its file.
+    #[serde(default)]
+    pub io: IoLimits,
     /// The network; `None` is none.
     pub network: Option<MachineNetwork>,
     /// The machine's name.
@@ -184,6 +200,19 @@ pub struct MachineSpec {
     /// How long the guest may take to its first word, in milliseconds.
     #[serde(default = "boot_time_max_default")]
     pub boot_time_max_ms: u64,
+    /// The snapshot to go on from; `None` boots.
+    #[serde(default)]
+    pub resume: Option<MachineResume>,
+}
+
+/// A snapshot that a machine goes on from, as another one: with an identity of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineResume {
+    /// Where its files `state` and `memory` are. Nothing writes to them.
+    pub directory: PathBuf,
+    /// Its memory is the file `memory`, which is mapped; else it is within the state.
+    pub is_mapped: bool,
 }
 
 /// What a guest in software takes at most on a loaded host, with as much again.
@@ -205,7 +234,7 @@ mod tests {
     #[test]
     fn a_monitor_is_known_by_its_name_alone() {
         for monitor in Monitor::ALL {
-            assert_eq!(monitor.to_string().parse(), Ok(monitor));
+            assert_eq!(monitor.as_str().parse(), Ok(monitor));
             let named: StrDeserializer<'_, Error> = monitor.as_str().into_deserializer();
             assert_eq!(Monitor::deserialize(named), Ok(monitor));
         }

@@ -17,18 +17,21 @@
 //! - What came with the machine's specification is in memory of this process and in the guest, and nowhere else.
 //! - A guest is believed nothing: its frames are bounded, its output is only copied, its end has a deadline.
 //!
-//! Reading order: `monitor`, `relay`, `exchange`, then the machines.
+//! Reading order: `monitor`, `relay`, `exchange`, `vmm`, then the engines.
 
 mod boot;
 mod exchange;
+mod http;
 mod monitor;
 mod network;
 mod peer;
 mod qemu;
 mod relay;
 mod signals;
+mod socket;
 mod standin;
 mod streams;
+mod vmm;
 
 use std::{ffi::OsString, process::ExitCode};
 

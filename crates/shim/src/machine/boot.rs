@@ -17,10 +17,11 @@ use hypercore_wire::{
     message::{Fault, GuestMount, Prepare},
 };
 
-use super::peer::{self, PeerError, Receiver, Sender};
+use super::{
+    peer::{self, PeerError, Receiver, Sender},
+    vmm::{Place, Vmm, VmmError},
+};
 
-/// How long a guest may take from its power button to its first word. In software, on a loaded host, it may be 20 s.
-const BOOT_TIME_MAX: Duration = Duration::from_secs(50);
 /// How often is looked whether the machine listens: it has no way to say so.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 /// Fresh randomness for the guest, in bytes.
@@ -43,8 +44,11 @@ pub(super) enum BootError {
     #[error("the machine ended before its guest answered ({0})")]
     Ended(std::process::ExitStatus),
     /// Its guest said nothing.
-    #[error("the guest did not answer within {} seconds", BOOT_TIME_MAX.as_secs())]
-    Silent,
+    #[error("the guest did not answer within {} seconds", .0.as_secs_f32())]
+    Silent(Duration),
+    /// Its engine.
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
     /// Something with the connection.
     #[error("the guest can't be spoken with")]
     Peer(#[from] PeerError),
@@ -56,14 +60,17 @@ pub(super) enum BootError {
     Prepare(Fault),
 }
 
-/// Waits for the guest and prepares it.
+/// Has the machine begin, waits for its guest and prepares it.
 pub(super) fn reach(
     spec: &MachineSpec,
-    socket: &Path,
+    vmm: &dyn Vmm,
+    place: &Place,
     machine: &mut Child,
 ) -> Result<(Sender, Receiver), BootError> {
-    let deadline = Instant::now() + BOOT_TIME_MAX;
-    let stream = connect(socket, machine, deadline)?;
+    let time_max = Duration::from_millis(spec.boot_time_max_ms);
+    let deadline = Instant::now() + time_max;
+    vmm.begin(spec, place, machine, deadline)?;
+    let stream = connect(vmm, place, machine, deadline)?;
     let (sender, mut receiver) = peer::split(stream)?;
     let mut answer = || {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -77,16 +84,16 @@ pub(super) fn reach(
             _ => Err(BootError::Peer(PeerError::NoGreeting)),
         }
     };
-    answer().map_err(|error| explain(error, machine))?;
+    answer().map_err(|error| explain(error, machine, time_max))?;
     receiver.stream().set_read_timeout(None)?;
     Ok((sender, receiver))
 }
 
 /// A machine that ended closes its connections, a moment before it has ended; a silent one lets a read run out.
-fn explain(error: BootError, machine: &mut Child) -> BootError {
+fn explain(error: BootError, machine: &mut Child, time_max: Duration) -> BootError {
     match error {
         BootError::Peer(PeerError::Broken(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-            BootError::Silent
+            BootError::Silent(time_max)
         }
         error @ BootError::Peer(PeerError::Closed | PeerError::Broken(_)) => {
             wait_for_end(machine).map_or(error, BootError::Ended)
@@ -106,9 +113,14 @@ fn wait_for_end(machine: &mut Child) -> Option<std::process::ExitStatus> {
     }
 }
 
-fn connect(socket: &Path, machine: &mut Child, deadline: Instant) -> Result<UnixStream, BootError> {
+fn connect(
+    vmm: &dyn Vmm,
+    place: &Place,
+    machine: &mut Child,
+    deadline: Instant,
+) -> Result<UnixStream, BootError> {
     loop {
-        match UnixStream::connect(socket) {
+        match vmm.dial(place) {
             Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() > deadline => return Err(error.into()),
             Err(_) => {}

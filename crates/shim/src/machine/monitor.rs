@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hypercore_model::machine::{MachineSpec, Monitor};
+use hypercore_model::machine::MachineSpec;
 use hypercore_wire::{
     Flags, StreamId,
     message::{Exec, Exit, PowerOff},
@@ -30,11 +30,12 @@ use nix::{
 use super::{
     boot,
     exchange::Exchange,
-    network, peer, qemu,
+    network, peer,
     relay::Relay,
     signals::Signals,
     standin,
     streams::{self, Streams},
+    vmm::{self, Place, Vmm},
 };
 use crate::{
     engine::{
@@ -145,13 +146,13 @@ impl<'a> Machine<'a> {
         let listener = settle(container, spec)?;
         let tap = spec.network.as_ref().map(network::enter).transpose();
         let tap = tap.map_err(|error| engine_failure("the machine's network can't be entered", &error))?;
-        let directory = container.directory();
-        let (guest_socket, control) = (directory.join("guest.sock"), directory.join("qmp.sock"));
-        let sockets = qemu::Sockets { guest: &guest_socket, control: &control };
-        let mut process = start(spec, &sockets, tap.as_ref())?;
+        let vmm =
+            vmm::of(spec.monitor).map_err(|error| engine_failure("the machine can't be begun", &error))?;
+        let place = Place::within(container.directory());
+        let mut process = start(spec, vmm, &place, tap.as_ref())?;
         // Ours was only to be inherited.
         drop(tap);
-        let reached = boot::reach(spec, &guest_socket, &mut process);
+        let reached = boot::reach(spec, vmm, &place, &mut process);
         let (guest, from_guest) = match reached {
             Ok(reached) => reached,
             Err(error) => {
@@ -247,14 +248,9 @@ fn settle(container: &Container, spec: &MachineSpec) -> Result<UnixListener, Fai
 }
 
 #[allow(unsafe_code, reason = "what a child does between fork and exec can't be said safely")]
-fn start(spec: &MachineSpec, sockets: &qemu::Sockets<'_>, tap: Option<&OwnedFd>) -> Result<Child, Failure> {
-    let mut command = match spec.monitor {
-        Monitor::Qemu => qemu::command(spec, sockets, tap.map(AsFd::as_fd)),
-        other => {
-            let message = format!("this engine can't run machines with {other:?} yet");
-            return Err(Failure { code: crate::report::FailureCode::Engine, message });
-        }
-    };
+fn start(spec: &MachineSpec, vmm: &dyn Vmm, place: &Place, tap: Option<&OwnedFd>) -> Result<Child, Failure> {
+    let command = vmm.command(spec, place, tap.map(AsFd::as_fd));
+    let mut command = command.map_err(|error| engine_failure("the machine can't be begun", &error))?;
     if let Some(tap) = tap {
         fcntl(tap, FcntlArg::F_SETFD(FdFlag::empty()))
             .map_err(|error| engine_failure("the machine's network can't be handed over", &error))?;

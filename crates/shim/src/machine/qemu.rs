@@ -4,12 +4,19 @@
 
 use std::{
     ffi::OsString,
-    os::fd::{AsRawFd, BorrowedFd},
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::Instant,
 };
 
-use hypercore_model::machine::{Accelerator, MachineSpec};
+use hypercore_model::machine::{Accelerator, MachineSpec, Monitor};
+
+use super::vmm::{Place, Saved, Vmm, VmmError};
 
 /// The kernel's command line: a console to log to, and an end instead of a wait when it panics. Nothing of the workload.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on";
@@ -17,17 +24,52 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.tru
 /// The name of the port, which the guest agent looks for.
 const PORT_NAME: &str = "hypercore.guest";
 
-/// Where the machine's own sockets are.
+/// QEMU.
 #[derive(Debug)]
-pub(super) struct Sockets<'a> {
-    /// The guest's port.
-    pub(super) guest: &'a Path,
-    /// QMP, to pause and to snapshot.
-    pub(super) control: &'a Path,
+pub(super) struct Qemu;
+
+impl Vmm for Qemu {
+    fn command(
+        &self,
+        spec: &MachineSpec,
+        place: &Place,
+        tap: Option<BorrowedFd<'_>>,
+    ) -> Result<Command, VmmError> {
+        if spec.resume.is_some() {
+            return Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "resume a machine" });
+        }
+        Ok(command(spec, place, tap))
+    }
+
+    /// It boots by itself.
+    fn begin(
+        &self,
+        _spec: &MachineSpec,
+        _place: &Place,
+        _process: &mut Child,
+        _deadline: Instant,
+    ) -> Result<(), VmmError> {
+        Ok(())
+    }
+
+    fn dial(&self, place: &Place) -> io::Result<UnixStream> {
+        UnixStream::connect(place.guest())
+    }
+
+    fn pause(&self, _place: &Place) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "be paused" })
+    }
+
+    fn go_on(&self, _place: &Place) -> Result<(), VmmError> {
+        Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "be paused" })
+    }
+
+    fn save(&self, _place: &Place, _directory: &Path) -> Result<Saved, VmmError> {
+        Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "save a machine" })
+    }
 }
 
-/// The command that runs the machine, in the foreground. `tap` is left open for it.
-pub(super) fn command(spec: &MachineSpec, sockets: &Sockets<'_>, tap: Option<BorrowedFd<'_>>) -> Command {
+fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Command {
     let mut command = Command::new(&spec.program);
     command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
     let accelerator = match spec.accelerator {
@@ -57,10 +99,10 @@ pub(super) fn command(spec: &MachineSpec, sockets: &Sockets<'_>, tap: Option<Bor
         .arg(joined("file:", &spec.console_log, ""))
         .args(["-device", "virtio-serial-pci"])
         .arg("-chardev")
-        .arg(joined("socket,id=guest,path=", sockets.guest, ",server=on,wait=off"))
+        .arg(joined("socket,id=guest,path=", &place.guest(), ",server=on,wait=off"))
         .args(["-device", &format!("virtserialport,chardev=guest,name={PORT_NAME}")])
         .arg("-qmp")
-        .arg(joined("unix:", sockets.control, ",server=on,wait=off"))
+        .arg(joined("unix:", &place.control(), ",server=on,wait=off"))
         .args(["-device", "virtio-rng-pci"])
         // Gives back what the guest doesn't use.
         .args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);

@@ -131,6 +131,8 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
         cgroup: format!("/{}/v2", group.0).into(),
         console_log: scratch.join("console.log"),
         oom_events: scratch.join("oom"),
+        boot_time_max_ms: hypercore_model::machine::BOOT_TIME_MAX_MS_DEFAULT,
+        resume: None,
     }
 }
 
