@@ -1,21 +1,25 @@
-//! Volumes: named directories of the node that outlive workloads.
+//! Volumes: named storage of the node that outlives workloads. A volume is a directory or a disk, as its first use
+//! needs it.
 //!
 //! ```text
-//!   volumes/<name>/  volume.json   when it was made, and its labels
-//!                    data/         what workloads see
+//!   volumes/<name>/  volume.json   when it was made, its labels, its form
+//!                    data/         what workloads see of a directory
 //!                    first/        the image's content on its way into `data`; gone when it arrived
+//!                    disk.ext4     what microVMs mount of a disk
 //!   volumes/.<name>  a volume that is being made or removed
 //! ```
 //!
 //! A volume appears and goes whole, by a rename. It refuses to be removed while anybody uses it, and to look into what
 //! workloads wrote: its size is counted without following a link.
 
+mod block;
 mod fill;
+mod record;
 
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File},
-    io::{self, Write as _},
+    io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -23,9 +27,15 @@ use std::{
 };
 
 use hypercore_model::{Timestamp, WorkloadId, mount::VolumeName};
-use serde::{Deserialize, Serialize};
 
+use record::Record;
+
+pub use block::BlockError;
 pub use fill::{FillError, Ownership};
+pub use record::VolumeForm;
+
+/// What a disk can hold when nobody said it, in bytes. It takes no room before it is written.
+const CAPACITY_BYTES_DEFAULT: u64 = 10 << 30;
 
 /// One volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +46,19 @@ pub struct Volume {
     pub created_at: Timestamp,
     /// Free-form marks for people.
     pub labels: BTreeMap<String, String>,
-    /// The directory that workloads see.
+    /// What it is on the disk.
+    pub form: VolumeForm,
+    /// The directory that workloads see, or their disk.
     pub data: PathBuf,
+}
+
+/// What a machine gets of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ForMachine {
+    /// A disk.
+    Disk(PathBuf),
+    /// A directory of the host.
+    Directory(PathBuf),
 }
 
 /// Why something could not be done with a volume.
@@ -77,6 +98,17 @@ pub enum VolumeError {
         #[source]
         source: io::Error,
     },
+    /// A disk is wanted as a directory.
+    #[error("the volume {0} is a disk: microVMs alone can mount it")]
+    Form(VolumeName),
+    /// It can't be used as a disk.
+    #[error("the volume {name} can't be used: {source}")]
+    Block {
+        /// Which volume.
+        name: VolumeName,
+        /// Why.
+        source: BlockError,
+    },
     /// What the image has at the place can't be copied into it.
     #[error("the image's content can't be copied into the volume {name}")]
     Fill {
@@ -86,14 +118,6 @@ pub enum VolumeError {
         #[source]
         source: FillError,
     },
-}
-
-/// `volume.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    created_at: Timestamp,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
 }
 
 /// All volumes of a node. Its methods block on the disk.
@@ -121,13 +145,20 @@ impl VolumeStore {
         Ok(Self { directory: directory.to_owned(), changing: Mutex::new(()) })
     }
 
-    /// Makes an empty volume.
+    /// Makes an empty volume: a disk if it has a capacity, else whatever its first use needs.
     ///
     /// # Errors
     /// [`VolumeError::Exists`], or the disk's.
-    pub fn create(&self, name: &VolumeName, labels: BTreeMap<String, String>) -> Result<Volume, VolumeError> {
+    pub fn create(
+        &self,
+        name: &VolumeName,
+        labels: BTreeMap<String, String>,
+        capacity_bytes: Option<u64>,
+    ) -> Result<Volume, VolumeError> {
         let _changing = self.lock();
-        self.make(name, labels)
+        let form =
+            capacity_bytes.map_or(VolumeForm::Open, |capacity_bytes| VolumeForm::Block { capacity_bytes });
+        self.make(name, labels, form)
     }
 
     /// The volume of that name.
@@ -136,16 +167,11 @@ impl VolumeStore {
     /// [`VolumeError::NotFound`], or its record is broken.
     pub fn get(&self, name: &VolumeName) -> Result<Volume, VolumeError> {
         let path = self.directory.join(name.as_str());
-        let bytes = match fs::read(path.join("volume.json")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(VolumeError::NotFound(name.clone()));
-            }
-            read => read,
-        };
-        let record = bytes.and_then(|bytes| Ok(serde_json::from_slice::<Record>(&bytes)?));
-        let record = record.map_err(|source| VolumeError::Record { path: path.clone(), source })?;
-        let Record { created_at, labels } = record;
-        Ok(Volume { name: name.clone(), created_at, labels, data: path.join("data") })
+        match Record::read(&path) {
+            Ok(record) => Ok(self.volume(name, record)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(VolumeError::NotFound(name.clone())),
+            Err(source) => Err(VolumeError::Record { path, source }),
+        }
     }
 
     /// All volumes, by name.
@@ -174,6 +200,10 @@ impl VolumeStore {
     /// # Errors
     /// A directory of it can't be read.
     pub fn size_bytes(&self, volume: &Volume) -> Result<u64, VolumeError> {
+        if matches!(volume.form, VolumeForm::Block { .. }) {
+            // A disk that nobody has used yet is not made.
+            return Ok(fs::metadata(&volume.data).map_or(0, |disk| disk.blocks() * 512));
+        }
         let mut total = 0;
         let mut directories = vec![volume.data.clone()];
         while let Some(directory) = directories.pop() {
@@ -229,9 +259,14 @@ impl VolumeStore {
     ) -> Result<PathBuf, VolumeError> {
         let _changing = self.lock();
         let volume = match self.get(name) {
-            Err(VolumeError::NotFound(_)) => self.make(name, BTreeMap::new())?,
+            Err(VolumeError::NotFound(_)) => self.make(name, BTreeMap::new(), VolumeForm::Directory)?,
             got => got?,
         };
+        match volume.form {
+            VolumeForm::Directory => {}
+            VolumeForm::Open => self.settle(&volume, VolumeForm::Directory)?,
+            VolumeForm::Block { .. } => return Err(VolumeError::Form(name.clone())),
+        }
         if let Some(content) = image_content {
             fill::fill(&volume.data, content, ownership)
                 .map_err(|source| VolumeError::Fill { name: name.clone(), source })?;
@@ -239,7 +274,61 @@ impl VolumeStore {
         Ok(volume.data)
     }
 
-    fn make(&self, name: &VolumeName, labels: BTreeMap<String, String>) -> Result<Volume, VolumeError> {
+    /// The volume for a machine that mounts it, made as a disk if it isn't there. A disk begins with a copy of the
+    /// directory that `content` gives.
+    ///
+    /// # Errors
+    /// The disk's, what `content` says, or [`VolumeError::Block`] when another machine has it and one of them would
+    /// write.
+    pub(crate) fn take_for_machine<C: AsRef<Path>, E: From<VolumeError>>(
+        &self,
+        name: &VolumeName,
+        is_read_only: bool,
+        content: impl FnOnce() -> Result<Option<C>, E>,
+    ) -> Result<ForMachine, E> {
+        let _changing = self.lock();
+        let block = VolumeForm::Block { capacity_bytes: CAPACITY_BYTES_DEFAULT };
+        let mut volume = match self.get(name) {
+            Err(VolumeError::NotFound(_)) => self.make(name, BTreeMap::new(), block)?,
+            got => got?,
+        };
+        if volume.form == VolumeForm::Open {
+            self.settle(&volume, block)?;
+            volume = self.get(name)?;
+        }
+        let VolumeForm::Block { capacity_bytes } = volume.form else {
+            return Ok(ForMachine::Directory(volume.data));
+        };
+        let failed = |source| VolumeError::Block { name: name.clone(), source };
+        if !volume.data.is_file() {
+            let content = content()?;
+            let content = content.as_ref().map(AsRef::as_ref);
+            block::make(&volume.data, capacity_bytes, content).map_err(failed)?;
+        }
+        block::check_free(&volume.data, is_read_only).map_err(failed)?;
+        Ok(ForMachine::Disk(volume.data))
+    }
+
+    /// Decides what a volume is.
+    fn settle(&self, volume: &Volume, form: VolumeForm) -> Result<(), VolumeError> {
+        let record = Record { created_at: volume.created_at, labels: volume.labels.clone(), form };
+        let path = self.directory.join(volume.name.as_str());
+        record.write(&path).map_err(disk("write the record of", &path))
+    }
+
+    fn volume(&self, name: &VolumeName, record: Record) -> Volume {
+        let Record { created_at, labels, form } = record;
+        let file = if matches!(form, VolumeForm::Block { .. }) { "disk.ext4" } else { "data" };
+        let data = self.directory.join(name.as_str()).join(file);
+        Volume { name: name.clone(), created_at, labels, form, data }
+    }
+
+    fn make(
+        &self,
+        name: &VolumeName,
+        labels: BTreeMap<String, String>,
+        form: VolumeForm,
+    ) -> Result<Volume, VolumeError> {
         let path = self.directory.join(name.as_str());
         if path.exists() {
             return Err(VolumeError::Exists(name.clone()));
@@ -249,25 +338,18 @@ impl VolumeStore {
         make_directory(&new, 0o700)?;
         // The mode of `data` is what workloads see as the mode of the mount point.
         make_directory(&new.join("data"), 0o755)?;
-        let record = Record { created_at: Timestamp::from_system_time(SystemTime::now()), labels };
-        write_record(&new.join("volume.json"), &record).map_err(disk("write the record of", &new))?;
+        let record = Record { created_at: Timestamp::from_system_time(SystemTime::now()), labels, form };
+        record.write(&new).map_err(disk("write the record of", &new))?;
         fs::rename(&new, &path).map_err(disk("make", &path))?;
         let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
         synced.map_err(disk("make", &path))?;
-        let Record { created_at, labels } = record;
-        Ok(Volume { name: name.clone(), created_at, labels, data: path.join("data") })
+        Ok(self.volume(name, record))
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
         // The lock guards the disk, which is whole after every step.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn write_record(path: &Path, record: &Record) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), VolumeError> {

@@ -180,7 +180,8 @@ fn one(
 ) -> Result<Mount, MountFault> {
     match &wanted.source {
         MountSource::Bind(path) => {
-            let (source, kind) = host_path(path, &wanted.target, request.reserved)?;
+            let (source, is_directory) = host_path(path, &wanted.target, request.reserved)?;
+            let kind = if is_directory { Kind::Directory } else { Kind::File };
             Ok(bind(&source, &place(&wanted.target, kind, root)?, wanted.read_only))
         }
         MountSource::Volume(name) => {
@@ -203,8 +204,15 @@ fn one(
     }
 }
 
-/// The host path as it is without links, and what it is.
-fn host_path(path: &Path, target: &str, reserved: &[PathBuf]) -> Result<(PathBuf, Kind), MountFault> {
+/// The host path as it is without links, and whether it is a directory.
+///
+/// # Errors
+/// [`MountFault::Source`], or [`MountFault::Reserved`] for one of the node's own.
+pub(crate) fn host_path(
+    path: &Path,
+    target: &str,
+    reserved: &[PathBuf],
+) -> Result<(PathBuf, bool), MountFault> {
     let located = fs::canonicalize(path).and_then(|real| Ok((fs::metadata(&real)?.is_dir(), real)));
     let (is_directory, real) = located.map_err(|source| MountFault::Source {
         path: path.to_owned(),
@@ -214,7 +222,7 @@ fn host_path(path: &Path, target: &str, reserved: &[PathBuf]) -> Result<(PathBuf
     if reserved.iter().any(|own| real.starts_with(fs::canonicalize(own).as_deref().unwrap_or(own))) {
         return Err(MountFault::Reserved(path.to_owned()));
     }
-    Ok((real, if is_directory { Kind::Directory } else { Kind::File }))
+    Ok((real, is_directory))
 }
 
 /// Where `target` is in the image, all links followed.

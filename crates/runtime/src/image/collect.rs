@@ -86,6 +86,8 @@ pub(super) fn collect(
         garbage.extend(take_away(layout, &layout.layers(), is_needed).map_err(failed("set layers aside"))?);
         let notes = take_away(layout, &layout.all_verified(), is_needed);
         garbage.extend(notes.map_err(failed("set notes on signatures aside"))?);
+        let machines = take_away_of_machines(layout, is_needed);
+        garbage.extend(machines.map_err(failed("set the images of microVMs aside"))?);
         garbage
     };
     let deleted = garbage.into_iter().map(Temporary::delete);
@@ -125,6 +127,35 @@ fn take_away(
     Ok(garbage)
 }
 
+/// Renames the filesystems of images that aren't needed into `temporary/`. A machine that runs from one, or a snapshot
+/// that has it, keeps it until its end. What is named after no image stays.
+fn take_away_of_machines(
+    layout: &Layout,
+    is_needed: impl Fn(&Digest) -> bool,
+) -> std::io::Result<Vec<Temporary>> {
+    let entries = match fs::read_dir(layout.machines()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut garbage = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let digest = entry.file_name().to_str().and_then(image_of);
+        if digest.is_some_and(|digest| !is_needed(&digest)) {
+            let temporary = layout.temporary();
+            fs::rename(entry.path(), temporary.path())?;
+            garbage.push(temporary);
+        }
+    }
+    Ok(garbage)
+}
+
+/// The manifest that a file of microVMs is named after: `sha256-<hex>.ext4`, and the note of what it is.
+fn image_of(name: &str) -> Option<Digest> {
+    let (stem, _) = name.strip_suffix(".seal").unwrap_or(name).split_once(".ext4")?;
+    stem.replacen('-', ":", 1).parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,7 +175,16 @@ mod tests {
         first.add([layer].into_iter());
         let second = pins.pin([blob].into_iter());
         let collect = || collect(&layout, &pins, BTreeSet::new).unwrap();
+        let machines = layout.machines();
+        fs::create_dir(&machines).unwrap();
+        for name in [blob, garbage].map(|digest| digest.to_string().replace(':', "-")) {
+            for end in ["ext4", "ext4.seal"] {
+                fs::write(machines.join(format!("{name}.{end}")), "filesystem").unwrap();
+            }
+        }
+        fs::write(machines.join("empty-1.ext4"), "of no image").unwrap();
         assert!(collect() >= 10_000);
+        assert_eq!(fs::read_dir(&machines).unwrap().count(), 3, "an image's filesystem is there without it");
         let present = || [layout.blob(&blob), layout.layer(&layer)].map(|path| path.exists());
         assert_eq!(present(), [true, true]);
         drop(first);
@@ -154,5 +194,6 @@ mod tests {
         collect();
         assert_eq!(present(), [false, false]);
         assert_eq!(fs::read_dir(layout.blobs()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&machines).unwrap().count(), 1);
     }
 }

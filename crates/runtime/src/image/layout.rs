@@ -92,6 +92,12 @@ impl Layout {
         self.all_verified().join(manifest.hex())
     }
 
+    /// What microVMs boot from: the images as filesystems, each named by the digest of its manifest, and what belongs to
+    /// no image.
+    pub(super) fn machines(&self) -> PathBuf {
+        self.root.join("vm")
+    }
+
     /// Notes that an image is used now: by the time stamp of its manifest, which costs no write of any content.
     pub(super) fn touch(&self, manifest: &Digest, now: SystemTime) -> io::Result<()> {
         File::options().append(true).open(self.blob(manifest))?.set_modified(now)

@@ -6,7 +6,6 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use nix::{
@@ -14,7 +13,13 @@ use nix::{
     unistd::{Whence, lseek64},
 };
 
-use super::once::once;
+use super::{
+    ext4::{self, Ext4Error},
+    once::once,
+};
+
+/// How an empty filesystem is made: what can be done when it is first used is done then, and its file stays sparse.
+pub(crate) const EMPTY: [&str; 2] = ["-E", "lazy_itable_init=1,lazy_journal_init=1"];
 
 /// Why there is no disk.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +33,9 @@ pub enum DiskError {
         #[source]
         source: io::Error,
     },
-    /// `mkfs.ext4` can't be run.
-    #[error("mkfs.ext4 can't be run; it is in the package e2fsprogs")]
-    Tool(#[source] io::Error),
-    /// It failed.
-    #[error("mkfs.ext4 failed: {0}")]
-    Make(String),
+    /// Its filesystem.
+    #[error(transparent)]
+    Make(#[from] Ext4Error),
 }
 
 /// Makes the disk `path` of `size_bytes`, from a template in `directory`. One that is there is left as it is: it is what
@@ -66,19 +68,11 @@ fn format(size_bytes: u64, directory: &Path, path: &Path) -> Result<(), DiskErro
     let failed = |source| DiskError::File { path: path.to_owned(), source };
     let made = fs::create_dir_all(directory).and_then(|()| create_private(&new));
     made.and_then(|file| file.set_len(size_bytes)).map_err(failed)?;
-    let mut command = Command::new("mkfs.ext4");
-    let output = command
-        .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"])
-        .arg(&new)
-        .output();
-    let output = output.map_err(DiskError::Tool)?;
-    if !output.status.success() {
-        return Err(DiskError::Make(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
+    ext4::make(&new, &EMPTY, None)?;
     fs::rename(&new, path).map_err(failed)
 }
 
-fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     File::options().write(true).read(true).create(true).truncate(true).mode(0o600).open(path)
 }
 

@@ -14,9 +14,9 @@ use super::{
     once::once,
 };
 
-/// What a guest needs of its kernel: its disks, port, network, layered root, the host's vsock, and what gives the host
-/// randomness and memory back.
-const MODULES: [&str; 8] = [
+/// What a guest needs of its kernel: its disks, port, network, layered root, the host's vsock, what gives the host
+/// randomness and memory back, and the host's directories.
+const MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
@@ -25,6 +25,7 @@ const MODULES: [&str; 8] = [
     "vmw_vsock_virtio_transport",
     "virtio_rng",
     "virtio_balloon",
+    "virtiofs",
 ];
 /// Empty directories that the agent mounts on.
 const DIRECTORIES: [&str; 6] = ["dev", "proc", "sys", "run", "root", "modules"];
@@ -72,6 +73,7 @@ pub fn build(kernel: &Kernel, agent: &Path, directory: &Path) -> Result<PathBuf,
     identity.update(kernel.release.as_bytes());
     identity.update(kernel.modules.as_os_str().as_encoded_bytes());
     identity.update(&program);
+    identity.update(MODULES.join("\n"));
     let path = directory.join(format!("initramfs-{}", &hex::encode(identity.finalize())[..32]));
     once(&path, || {
         if !is_static(&program) {

@@ -21,8 +21,13 @@ pub(super) fn once<E>(path: &Path, make: impl FnOnce() -> Result<(), E>) -> Resu
     if path.is_file() {
         return Ok(());
     }
+    alone(path, || if path.is_file() { Ok(()) } else { make() })
+}
+
+/// Does `work` on the file at `path` while no other thread does.
+pub(super) fn alone<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     let _turn = Turn::take(path);
-    if path.is_file() { Ok(()) } else { make() }
+    work()
 }
 
 /// The right to make a file, given back when it is dropped.

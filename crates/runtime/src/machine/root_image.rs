@@ -5,12 +5,15 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use hypercore_model::Digest;
 
-use super::once::once;
+use super::{
+    ext4::{self, Ext4Error},
+    once::alone,
+    seal,
+};
 use crate::bundle::{self, BundleError, DiscardError};
 
 /// What a filesystem needs besides its files: a fifth more, and so many bytes.
@@ -38,23 +41,33 @@ pub enum RootImageError {
         #[source]
         source: io::Error,
     },
-    /// `mkfs.ext4` can't be run.
-    #[error("mkfs.ext4 can't be run; it is in the package e2fsprogs")]
-    Tool(#[source] io::Error),
-    /// It failed.
-    #[error("mkfs.ext4 failed: {0}")]
-    Make(String),
+    /// `mkfs.ext4` failed.
+    #[error(transparent)]
+    Make(#[from] Ext4Error),
 }
 
-/// The filesystem of the image with this digest in `directory`, made from `layers` (bottom first) if it isn't there.
-/// Blocks for as long as the image takes to copy.
+/// The filesystem of the image with this digest in `directory`, made from `layers` (bottom first) if it isn't there, or
+/// isn't what it was made as. Blocks for as long as the image takes to copy; for as long as it takes to read when it is
+/// first used in a run of the agent.
 ///
 /// # Errors
 /// [`RootImageError`]; nothing is left of one that could not be made.
 pub fn build(digest: &Digest, layers: &[PathBuf], directory: &Path) -> Result<PathBuf, RootImageError> {
     let name = digest.to_string().replace(':', "-");
     let path = directory.join(format!("{name}.ext4"));
-    once(&path, || place(layers, &directory.join(format!("{name}.new")), &path))?;
+    if seal::is_known(&path) {
+        return Ok(path);
+    }
+    alone(&path, || {
+        if seal::holds(&path) {
+            return Ok(());
+        }
+        if path.exists() {
+            tracing::warn!(image = %path.display(), "an image's filesystem is not what it was made as; it is made again");
+        }
+        // Beside it, and over it by a rename: a machine that runs keeps the one it has.
+        place(layers, &directory.join(format!("{name}.new")), &path)
+    })?;
     Ok(path)
 }
 
@@ -68,7 +81,10 @@ fn place(layers: &[PathBuf], scratch: &Path, path: &Path) -> Result<(), RootImag
     fs::create_dir_all(scratch).map_err(|source| failed(scratch, source))?;
     let made = make(layers, scratch);
     let unmounted = bundle::discard(scratch);
-    let kept = made.and_then(|new| fs::rename(&new, path).map_err(|source| failed(path, source)));
+    let kept = made.and_then(|new| {
+        let sealed = seal::write(&new, path).and_then(|()| fs::rename(&new, path));
+        sealed.map_err(|source| failed(path, source))
+    });
     // An unmounted directory is all that is left in it.
     unmounted?;
     let removed = fs::remove_dir_all(scratch).map_err(|source| failed(scratch, source));
@@ -83,16 +99,8 @@ fn make(layers: &[PathBuf], scratch: &Path) -> Result<PathBuf, RootImageError> {
     let file = File::create(&new).map_err(|source| failed(&new, source))?;
     file.set_len((bytes + bytes / 5 + SPARE_BYTES).next_multiple_of(1 << 20))
         .map_err(|source| failed(&new, source))?;
-    let mut command = Command::new("mkfs.ext4");
-    // Nobody writes to it: no journal, and nothing kept free for root.
-    command
-        .args(["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "root_owner=0:0", "-d"])
-        .arg(&root)
-        .arg(&new);
-    let output = command.output().map_err(RootImageError::Tool)?;
-    if !output.status.success() {
-        return Err(RootImageError::Make(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
+    // Nobody writes to it: no journal.
+    ext4::make(&new, &["-O", "^has_journal", "-E", "root_owner=0:0"], Some(&root))?;
     file.sync_all().map_err(|source| failed(&new, source))?;
     Ok(new)
 }

@@ -17,9 +17,9 @@ fn store() -> (VolumeStore, tempfile::TempDir) {
 fn a_volume_is_what_it_was_made_as_until_it_is_removed() {
     let (store, directory) = store();
     let labels = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
-    let made = store.create(&name("cache"), labels.clone()).unwrap();
-    store.create(&name("alpha"), BTreeMap::new()).unwrap();
-    assert!(matches!(store.create(&name("cache"), BTreeMap::new()), Err(VolumeError::Exists(_))));
+    let made = store.create(&name("cache"), labels.clone(), None).unwrap();
+    store.create(&name("alpha"), BTreeMap::new(), None).unwrap();
+    assert!(matches!(store.create(&name("cache"), BTreeMap::new(), None), Err(VolumeError::Exists(_))));
     fs::write(made.data.join("kept"), vec![1; 10_000]).unwrap();
 
     // Another store on the same directory: the next run of the agent.
@@ -38,7 +38,7 @@ fn a_volume_is_what_it_was_made_as_until_it_is_removed() {
 #[test]
 fn a_volume_in_use_stays() {
     let (store, _directory) = store();
-    let made = store.create(&name("cache"), BTreeMap::new()).unwrap();
+    let made = store.create(&name("cache"), BTreeMap::new(), None).unwrap();
     let user = WorkloadId::from_bytes([7; 16]);
     let refused = store.remove(&name("cache"), || vec![user]).unwrap_err();
     assert!(refused.to_string().contains(&user.short()), "{refused}");
@@ -72,7 +72,7 @@ fn what_a_crash_left_half_done_goes() {
     let (store, directory) = store();
     let volumes = directory.path().join("volumes");
     fs::create_dir_all(volumes.join(".half/data")).unwrap();
-    store.create(&name("whole"), BTreeMap::new()).unwrap();
+    store.create(&name("whole"), BTreeMap::new(), None).unwrap();
     // A copy that was cut short is begun anew.
     let whole = volumes.join("whole");
     fs::create_dir(whole.join("first")).unwrap();
