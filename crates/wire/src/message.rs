@@ -15,6 +15,7 @@ mod control;
 mod exec;
 mod files;
 mod guest;
+mod snapshot;
 
 pub use control::{
     AskRelease, AskStats, Describe, Done, ErrorCode, Exit, Exited, Fault, Hello, OpenStdin, PowerOff,
@@ -23,6 +24,7 @@ pub use control::{
 pub use exec::{Exec, ExecExited, ExecResize, ExecSignal, ExecStarted, Stderr, Stdin, Stdout};
 pub use files::{CopyDone, CopyFiles, CopyStat};
 pub use guest::{GuestMount, Prepare, Stats};
+pub use snapshot::{Adopt, Quiesce, Snapshot, Snapshotted, Thaw};
 
 /// Why a payload is not a message that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +147,16 @@ messages! {
     25 Stats(Stats),
     /// Ends a guest: its processes, then its kernel. Answered by the end of the connection.
     26 PowerOff(PowerOff),
+    /// Brings a guest to rest.
+    27 Quiesce(Quiesce),
+    /// Lets a guest go on that was brought to rest.
+    28 Thaw(Thaw),
+    /// Makes this stream that of the first process of a guest that goes on from a snapshot.
+    29 Adopt(Adopt),
+    /// Asks a machine's monitor to save it.
+    30 Snapshot(Snapshot),
+    /// The machine was saved.
+    31 Snapshotted(Snapshotted),
     /// Copies files into the workload or out of it. Answered by [`CopyStat`]; then the tar stream comes as [`Stdout`], or
     /// goes as [`Stdin`] of which the last has `END_STREAM`; then [`CopyDone`]. [`ExecSignal`] breaks it off.
     32 CopyFiles(CopyFiles),

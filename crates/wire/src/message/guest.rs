@@ -42,6 +42,9 @@ pub struct Prepare {
     /// The interface's link has one other end and no neighbours to ask: nothing is resolved on it (no ARP).
     #[n(10)]
     pub is_point_to_point: bool,
+    /// Most processes and threads of the workload at a time; `None` is no limit.
+    #[n(11)]
+    pub pids_max: Option<u32>,
 }
 
 /// One mount inside a guest.

@@ -60,12 +60,20 @@ fn golden_of_generation_2() -> Vec<(Message, &'static str)> {
         (Release { release: "0.1".into() }.into(), "a36176026174166170a10063302e31"),
         (
             prepare().into(),
-            "a36176026174176170ab00616801816a31302e302e302e322f3802816831302e302e302e310361720461\
-             68051b0000018bcfe5687b0641070781a5006376646301646578743402622f6403f5040108f5096530323a30300af5",
+            "a36176026174176170ac00616801816a31302e302e302e322f3802816831302e302e302e310361720461\
+             68051b0000018bcfe5687b0641070781a5006376646301646578743402622f6403f5040108f5096530323a30300af50b09",
         ),
         (AskStats {}.into(), "a3617602617418186170a0"),
         (stats().into(), "a3617602617418196170a6000101020203030404050506"),
         (PowerOff {}.into(), "a36176026174181a6170a0"),
+        (Quiesce {}.into(), "a36176026174181b6170a0"),
+        (Thaw {}.into(), "a36176026174181c6170a0"),
+        (Adopt {}.into(), "a36176026174181d6170a0"),
+        (Snapshot { directory: "/s".into() }.into(), "a36176026174181e6170a100622f73"),
+        (
+            Snapshotted { is_mapped: true, stopped_us: 65_536 }.into(),
+            "a36176026174181f6170a200f5011a00010000",
+        ),
         (
             CopyFiles { into: true, path: "/d".into(), follow_link: false }.into(),
             "a3617602617418206170a300f501622f6402f4",
@@ -98,6 +106,7 @@ fn prepare() -> Prepare {
         read_only: true,
         hardware_address: Some("02:00".into()),
         is_point_to_point: true,
+        pids_max: Some(9),
     }
 }
 
