@@ -110,7 +110,7 @@ pub(crate) fn complain(code: u8, error: &dyn Error) -> ExitCode {
 }
 
 /// An error and what caused it, in one line, without saying twice what a wrapper only repeats.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

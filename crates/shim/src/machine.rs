@@ -20,13 +20,16 @@
 //! Reading order: `monitor`, `relay`, `exchange`, `vmm`, then the engines.
 
 mod boot;
+mod disks;
 mod exchange;
 mod http;
 mod monitor;
 mod network;
 mod peer;
+mod probe;
 mod qemu;
 mod relay;
+mod shares;
 mod signals;
 mod socket;
 mod standin;
@@ -43,6 +46,11 @@ use crate::engine::{
 /// Runs `hypercore-vmm` with the arguments after the program's name. It ends as the process in the guest does; before
 /// that, exit codes are those of [`crate::engine::run`].
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    // The one thing that no engine of containers does.
+    if arguments.next_if(|action| action == "probe").is_some() {
+        return probe::run(arguments);
+    }
     let Arguments { container, action } = match Arguments::parse(arguments) {
         Ok(arguments) => arguments,
         Err(error) => return engine::complain(2, &error),

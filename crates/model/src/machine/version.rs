@@ -117,7 +117,11 @@ mod tests {
     #[test]
     fn what_the_programs_print_is_read() {
         for (monitor, printed, version) in [
-            (Monitor::Firecracker, "Firecracker v1.17.0-dev\n\nSupported snapshot data format versions:", "1.17.0"),
+            (
+                Monitor::Firecracker,
+                "Firecracker v1.17.0-dev\n\nSupported snapshot data format versions:",
+                "1.17.0",
+            ),
             (Monitor::Firecracker, "Firecracker v1.18.2", "1.18.2"),
             (Monitor::CloudHypervisor, "cloud-hypervisor v53.0.0\n", "53.0.0"),
             (Monitor::CloudHypervisor, "cloud-hypervisor v51.1-12-gabc\n", "51.1.0"),
@@ -139,7 +143,9 @@ mod tests {
             assert!(matches!(error, VersionError::Unsupported { .. }), "{error}");
             assert!(error.to_string().contains(monitor.supported()), "{error}");
         }
-        for printed in ["", "Jailer v1.17.0", "Firecracker vNaN", "Firecracker v1.x", "Firecracker v99999999999"] {
+        for printed in
+            ["", "Jailer v1.17.0", "Firecracker vNaN", "Firecracker v1.x", "Firecracker v99999999999"]
+        {
             let error = Monitor::Firecracker.check_version(printed).unwrap_err();
             assert!(matches!(error, VersionError::Unknown { .. }), "{printed}: {error}");
         }

@@ -23,9 +23,9 @@ use super::{
     socket,
 };
 
-/// How long the shim and the engine may take to start the first process. Usually that is some milliseconds; a machine
-/// that starves or swaps gets the rest.
-const LAUNCH_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long a shim may take besides what its engine may. Usually that is some milliseconds; a machine that starves or
+/// swaps gets the rest.
+const LAUNCH_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How much of a workload's output is kept on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct LaunchRequest {
     /// The file of the workload's memory cgroup whose `oom_kill` line counts what the kernel killed in it.
     /// Without one, a kill for lack of memory looks like any SIGKILL.
     pub oom_events: Option<PathBuf>,
+    /// How long the engine may take to start the first process.
+    pub start_time_max: Duration,
     /// How much output is kept.
     pub log: LogLimits,
 }
@@ -82,7 +84,7 @@ pub(super) async fn launch(sandboxes: &Sandboxes, request: LaunchRequest) -> Res
         return Err(LaunchError::AlreadyLaunched);
     }
     remove_exit_record(&request.directory).map_err(LaunchError::StaleRecord)?;
-    let launched = tokio::time::timeout(LAUNCH_TIME_MAX, async {
+    let launched = tokio::time::timeout(request.start_time_max + LAUNCH_TIME_MAX, async {
         let stream = spawn(sandboxes, &request).await?;
         let link = Link::greet(stream).await.map_err(lost)?;
         let described = Sandbox::describe(request.id, &link, path, request.directory.clone()).await;
@@ -152,6 +154,7 @@ async fn spawn(sandboxes: &Sandboxes, request: &LaunchRequest) -> Result<UnixStr
         .arg(sandboxes.engine_root(request.engine))
         .args(["--log-file-bytes-max", &request.log.file_bytes_max.to_string()])
         .args(["--log-files-max", &request.log.files_max.to_string()])
+        .args(["--start-time-max-ms", &request.start_time_max.as_millis().to_string()])
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -67,15 +67,8 @@ pub(super) fn reach(
     place: &Place,
     machine: &mut Child,
 ) -> Result<(Sender, Receiver), BootError> {
-    let time_max = Duration::from_millis(spec.boot_time_max_ms);
-    let deadline = Instant::now() + time_max;
-    vmm.begin(spec, place, machine, deadline)?;
-    let stream = connect(vmm, place, machine, deadline)?;
-    let (sender, mut receiver) = peer::split(stream)?;
+    let (sender, mut receiver) = hear(spec, vmm, place, machine)?;
     let mut answer = || {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        receiver.stream().set_read_timeout(Some(left))?;
-        peer::greet(&sender, &mut receiver)?;
         sender.send(PREPARE_STREAM, Flags::NONE, preparation(spec)?)?;
         let frame = receiver.next_frame()?;
         match Message::decode(&frame.payload) {
@@ -84,9 +77,31 @@ pub(super) fn reach(
             _ => Err(BootError::Peer(PeerError::NoGreeting)),
         }
     };
-    answer().map_err(|error| explain(error, machine, time_max))?;
+    answer().map_err(|error| explain(error, machine, patience(spec)))?;
     receiver.stream().set_read_timeout(None)?;
     Ok((sender, receiver))
+}
+
+/// Has the machine begin, and waits for its guest's first word. What comes next may take as long as was left of that.
+pub(super) fn hear(
+    spec: &MachineSpec,
+    vmm: &dyn Vmm,
+    place: &Place,
+    machine: &mut Child,
+) -> Result<(Sender, Receiver), BootError> {
+    let deadline = Instant::now() + patience(spec);
+    vmm.begin(spec, place, machine, deadline)?;
+    let stream = connect(vmm, place, machine, deadline)?.ok_or(BootError::Silent(patience(spec)))?;
+    let (sender, mut receiver) = peer::split(stream)?;
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    receiver.stream().set_read_timeout(Some(left))?;
+    let greeted = peer::greet(&sender, &mut receiver);
+    greeted.map_err(|error| explain(error.into(), machine, patience(spec)))?;
+    Ok((sender, receiver))
+}
+
+const fn patience(spec: &MachineSpec) -> Duration {
+    Duration::from_millis(spec.boot_time_max_ms)
 }
 
 /// A machine that ended closes its connections, a moment before it has ended; a silent one lets a read run out.
@@ -113,17 +128,19 @@ fn wait_for_end(machine: &mut Child) -> Option<std::process::ExitStatus> {
     }
 }
 
+/// Nothing, when nobody listened until the deadline.
 fn connect(
     vmm: &dyn Vmm,
     place: &Place,
     machine: &mut Child,
     deadline: Instant,
-) -> Result<UnixStream, BootError> {
+) -> Result<Option<UnixStream>, BootError> {
     loop {
-        match vmm.dial(place) {
-            Ok(stream) => return Ok(stream),
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Err(_) => {}
+        if let Ok(stream) = vmm.dial(place) {
+            return Ok(Some(stream));
+        }
+        if Instant::now() > deadline {
+            return Ok(None);
         }
         if let Some(status) = machine.try_wait()? {
             return Err(BootError::Ended(status));
@@ -153,6 +170,7 @@ fn preparation(spec: &MachineSpec) -> io::Result<Prepare> {
         read_only: spec.read_only,
         hardware_address: None,
         is_point_to_point: true,
+        pids_max: spec.pids_max,
     })
 }
 

@@ -29,9 +29,11 @@ use nix::{
 
 use super::{
     boot,
+    disks::{self, Held},
     exchange::Exchange,
     network, peer,
     relay::Relay,
+    shares::Shares,
     signals::Signals,
     standin,
     streams::{self, Streams},
@@ -79,6 +81,8 @@ struct Machine<'a> {
     process: Child,
     guest: peer::Sender,
     exchange: Exchange,
+    _shares: Shares,
+    _disks: Held,
 }
 
 /// Where stand-ins reach a machine.
@@ -127,7 +131,7 @@ pub(super) fn delete(container: &Container) -> Result<(), DeleteError> {
     }
 }
 
-fn read(directory: &Path) -> Result<MachineSpec, Failure> {
+pub(super) fn read(directory: &Path) -> Result<MachineSpec, Failure> {
     let bytes = fs::read(directory.join(SPEC_FILE));
     let bytes = bytes.map_err(|error| engine_failure("machine.json can't be read", &error))?;
     serde_json::from_slice(&bytes).map_err(|error| engine_failure("machine.json can't be read", &error))
@@ -144,6 +148,9 @@ impl<'a> Machine<'a> {
     /// From nothing to a prepared guest. What was begun is undone when a step fails.
     fn begin(container: &Container, spec: &'a MachineSpec) -> Result<Self, Failure> {
         let listener = settle(container, spec)?;
+        let disks = disks::hold(spec).map_err(|error| engine_failure("its disks can't be taken", &error))?;
+        let mut shares = Shares::serve(spec, &container.directory())
+            .map_err(|error| engine_failure("the machine can't be begun", &error))?;
         let tap = spec.network.as_ref().map(network::enter).transpose();
         let tap = tap.map_err(|error| engine_failure("the machine's network can't be entered", &error))?;
         let vmm =
@@ -159,6 +166,9 @@ impl<'a> Machine<'a> {
                 let console = boot::console_tail(&spec.console_log);
                 end_now(&mut process);
                 let mut failure = engine_failure("the machine can't be booted", &error);
+                if let Some(status) = shares.ended() {
+                    failure.message = format!("{}; virtiofsd ended ({status})", failure.message);
+                }
                 if !console.is_empty() {
                     failure.message = format!("{}; its console ends with: {console}", failure.message);
                 }
@@ -168,7 +178,7 @@ impl<'a> Machine<'a> {
         // The first process's relay notices by itself when nothing more comes.
         let exchange = Exchange::open(guest.clone(), from_guest, || {});
         exchange.serve(listener);
-        Ok(Self { spec, process, guest, exchange })
+        Ok(Self { spec, process, guest, exchange, _disks: disks, _shares: shares })
     }
 
     /// Starts the first process, relays it to its end, and ends the machine.
@@ -248,7 +258,12 @@ fn settle(container: &Container, spec: &MachineSpec) -> Result<UnixListener, Fai
 }
 
 #[allow(unsafe_code, reason = "what a child does between fork and exec can't be said safely")]
-fn start(spec: &MachineSpec, vmm: &dyn Vmm, place: &Place, tap: Option<&OwnedFd>) -> Result<Child, Failure> {
+pub(super) fn start(
+    spec: &MachineSpec,
+    vmm: &dyn Vmm,
+    place: &Place,
+    tap: Option<&OwnedFd>,
+) -> Result<Child, Failure> {
     let command = vmm.command(spec, place, tap.map(AsFd::as_fd));
     let mut command = command.map_err(|error| engine_failure("the machine can't be begun", &error))?;
     if let Some(tap) = tap {
@@ -270,7 +285,7 @@ fn start(spec: &MachineSpec, vmm: &dyn Vmm, place: &Place, tap: Option<&OwnedFd>
         .map_err(|error| engine_failure(&format!("{} can't be started", spec.program.display()), &error))
 }
 
-fn end_now(process: &mut Child) {
+pub(super) fn end_now(process: &mut Child) {
     // It may have ended by itself just now.
     let _ = process.kill();
     let _ = process.wait();

@@ -2,6 +2,8 @@
 //! calibration without KVM. The guest agent is reached over a virtio-serial port: vhost-user-vsock would keep a machine
 //! from being snapshotted.
 
+mod storage;
+
 use std::{
     ffi::OsString,
     io,
@@ -72,10 +74,10 @@ impl Vmm for Qemu {
 fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Command {
     let mut command = Command::new(&spec.program);
     command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
-    let accelerator = match spec.accelerator {
-        Accelerator::Kvm => "kvm",
+    let (accelerator, processor) = match spec.accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
         // A small translation cache: it would take a fifth of the host's memory by default.
-        Accelerator::Tcg => "tcg,tb-size=64",
+        Accelerator::Tcg => ("tcg,tb-size=64", "max"),
     };
     command
         .args([
@@ -86,7 +88,7 @@ fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Co
             "-machine",
             "q35",
             "-cpu",
-            "max",
+            processor,
         ])
         .args(["-accel", accelerator, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"])
         .args(["-smp", &spec.cpus.to_string(), "-m", &format!("{}M", spec.memory_mib)])
@@ -106,7 +108,7 @@ fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Co
         .args(["-device", "virtio-rng-pci"])
         // Gives back what the guest doesn't use.
         .args(["-device", "virtio-balloon-pci,free-page-reporting=on"]);
-    add_disks(&mut command, spec);
+    storage::add(&mut command, spec, place);
     if let (Some(tap), Some(network)) = (tap, &spec.network) {
         let (number, mac) = (tap.as_raw_fd(), &network.hardware_address);
         command.args(["-netdev", &format!("tap,id=net,fd={number}")]);
@@ -114,15 +116,6 @@ fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Co
         command.args(["-device", &format!("virtio-net-pci,netdev=net,romfile=,mac={mac}")]);
     }
     command
-}
-
-fn add_disks(command: &mut Command, spec: &MachineSpec) {
-    for (index, disk) in spec.disks.iter().enumerate() {
-        let suffix = if disk.read_only { ",readonly=on" } else { ",discard=unmap" };
-        let drive = format!("if=none,id=disk{index},format=raw{suffix},file=");
-        command.arg("-drive").arg(joined(&drive, &disk.path, ""));
-        command.args(["-device", &format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial)]);
-    }
 }
 
 /// An option with a path in it. A comma in a path is doubled, as QEMU's option syntax wants it.

@@ -1,9 +1,13 @@
 //! The resident shim's command line. Written by hand: it has one caller, and the shim's memory is counted in pages.
 //! It refuses options it doesn't know.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use hypercore_model::{Attempt, WorkloadId};
+
+/// How long an engine may take to start the first process, where the agent doesn't say: one that is being upgraded
+/// starts shims of the next release.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What the shim is told when it is started.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) struct Arguments {
     pub(super) log_file_bytes_max: u64,
     /// How many log files are kept.
     pub(super) log_files_max: u32,
+    /// How long the engine may take to start the first process.
+    pub(super) start_time_max: Duration,
     /// The bundle gives the first process a terminal.
     pub(super) tty: bool,
     /// Keep the first process's standard input open.
@@ -54,6 +60,7 @@ struct Options {
     oom_events: Option<OsString>,
     log_file_bytes_max: Option<OsString>,
     log_files_max: Option<OsString>,
+    start_time_max_ms: Option<OsString>,
     tty: bool,
     stdin_open: bool,
 }
@@ -72,6 +79,7 @@ impl Arguments {
             oom_events: options.oom_events.map(|text| path("--oom-events", Some(text))).transpose()?,
             log_file_bytes_max: value("--log-file-bytes-max", options.log_file_bytes_max)?,
             log_files_max: value("--log-files-max", options.log_files_max)?,
+            start_time_max: start_time_max(options.start_time_max_ms)?,
             tty: options.tty,
             stdin_open: options.stdin_open,
         })
@@ -92,6 +100,7 @@ impl Options {
                 Some("--oom-events") => &mut options.oom_events,
                 Some("--log-file-bytes-max") => &mut options.log_file_bytes_max,
                 Some("--log-files-max") => &mut options.log_files_max,
+                Some("--start-time-max-ms") => &mut options.start_time_max_ms,
                 Some("--tty") => {
                     options.tty = true;
                     continue;
@@ -116,6 +125,11 @@ fn path(name: &'static str, text: Option<OsString>) -> Result<PathBuf, UsageErro
     text.map(PathBuf::from).filter(|path| path.is_absolute()).ok_or(UsageError::Value(name))
 }
 
+fn start_time_max(text: Option<OsString>) -> Result<Duration, UsageError> {
+    let Some(text) = text else { return Ok(START_TIME_MAX) };
+    value("--start-time-max-ms", Some(text)).map(Duration::from_millis)
+}
+
 fn value<T: FromStr>(name: &'static str, text: Option<OsString>) -> Result<T, UsageError> {
     let text = text.as_ref().and_then(|text| text.to_str());
     text.and_then(|text| text.parse().ok()).ok_or(UsageError::Value(name))
@@ -136,7 +150,10 @@ mod tests {
     fn a_whole_line_is_read() {
         let plain = parse(LINE).unwrap();
         assert_eq!((plain.attempt, plain.tty, plain.oom_events), (Attempt::new(3), false, None));
-        let full = parse(&format!("{LINE} --tty --stdin-open --oom-events /o")).unwrap();
+        assert_eq!(plain.start_time_max, START_TIME_MAX);
+        let full =
+            parse(&format!("{LINE} --tty --stdin-open --oom-events /o --start-time-max-ms 9000")).unwrap();
+        assert_eq!(full.start_time_max, Duration::from_secs(9));
         assert_eq!((full.tty, full.stdin_open, full.oom_events), (true, true, Some("/o".into())));
     }
 
@@ -146,6 +163,7 @@ mod tests {
             ("", UsageError::Value("--id")),
             (&LINE.replace("--directory /d", "--directory d"), UsageError::Value("--directory")),
             (&LINE.replace("--attempt 3", "--attempt x"), UsageError::Value("--attempt")),
+            (&format!("{LINE} --start-time-max-ms 60s"), UsageError::Value("--start-time-max-ms")),
             (&format!("{LINE} --attempt 4"), UsageError::Option("--attempt".into())),
             (&format!("{LINE} --force"), UsageError::Option("--force".into())),
             (&format!("{LINE} --oom-events"), UsageError::Option("--oom-events".into())),

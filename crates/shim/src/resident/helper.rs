@@ -31,8 +31,8 @@ use crate::{
     report::{Failure, FailureCode, Report},
 };
 
-/// How long the engine may take. It needs some milliseconds; a stuck kernel or disk gets the rest.
-const TIME_MAX: Duration = Duration::from_secs(60);
+/// How long the engine may take to execute a process. It needs some milliseconds; a stuck kernel or disk gets the rest.
+const EXEC_TIME_MAX: Duration = Duration::from_secs(60);
 /// Longest report, in bytes.
 const REPORT_LEN_MAX: usize = 64 * 1024;
 
@@ -61,6 +61,7 @@ pub(super) struct Helper {
     console: Option<Console>,
     /// What was reported, until the terminal has come too.
     pid: Option<Pid>,
+    time_max: Duration,
     deadline: Instant,
 }
 
@@ -70,7 +71,7 @@ impl Helper {
         let mut command = engine(arguments, "create");
         command.arg("--bundle").arg(&arguments.directory);
         let console = arguments.tty.then(|| arguments.socket.with_extension("tty"));
-        Self::start(command, console.as_deref(), arguments.stdin_open)
+        Self::start(command, console.as_deref(), arguments.stdin_open, arguments.start_time_max)
     }
 
     /// Has the engine start one more process inside the workload. `number` tells executions apart.
@@ -87,10 +88,15 @@ impl Helper {
         let mut command = engine(arguments, "exec");
         command.arg("--process").arg(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let console = request.tty.then(|| arguments.socket.with_extension(format!("{number}.tty")));
-        Self::start(command, console.as_deref(), stdin_open)
+        Self::start(command, console.as_deref(), stdin_open, EXEC_TIME_MAX)
     }
 
-    fn start(mut command: Command, console: Option<&Path>, stdin_open: bool) -> io::Result<(Self, Ends)> {
+    fn start(
+        mut command: Command,
+        console: Option<&Path>,
+        stdin_open: bool,
+        time_max: Duration,
+    ) -> io::Result<(Self, Ends)> {
         let console = console.map(Console::listen).transpose()?;
         let (report, report_write) = pipe2(OFlag::O_CLOEXEC)?;
         set_nonblocking(&report)?;
@@ -106,8 +112,8 @@ impl Helper {
         };
         let engine = as_children_shall_be(|| command.spawn())?;
         let engine = Pid::from_raw(i32::try_from(engine.id()).map_err(io::Error::other)?);
-        let (report, line, deadline) = (File::from(report), Vec::new(), Instant::now() + TIME_MAX);
-        Ok((Self { engine, report, line, console, pid: None, deadline }, ends))
+        let (report, line, deadline) = (File::from(report), Vec::new(), Instant::now() + time_max);
+        Ok((Self { engine, report, line, console, pid: None, time_max, deadline }, ends))
     }
 
     /// What came of it, once that is known.
@@ -136,7 +142,8 @@ impl Helper {
                 None => {
                     let mut awaited = [PollFd::new(self.awaited(), PollFlags::POLLIN)];
                     // Interrupted or over: what is there is looked at either way.
-                    let _ = poll(&mut awaited, PollTimeout::try_from(TIME_MAX).unwrap_or(PollTimeout::MAX));
+                    let _ =
+                        poll(&mut awaited, PollTimeout::try_from(self.time_max).unwrap_or(PollTimeout::MAX));
                     continue;
                 }
             }
@@ -153,7 +160,7 @@ impl Helper {
     pub(super) fn abort(&self) -> Failure {
         // It may have ended by itself just now.
         let _ = kernel::kill(self.engine, nix::libc::SIGKILL);
-        failure(format!("the engine did not report within {} seconds", TIME_MAX.as_secs()))
+        failure(format!("the engine did not report within {} seconds", self.time_max.as_secs()))
     }
 
     /// What to poll for reading: the report first, then the terminal.

@@ -43,6 +43,7 @@ impl Held {
             tty: false,
             stdin_open: false,
             oom_events: Some(machine.cgroups.oom_events(machine.id)),
+            start_time_max: Duration::from_secs(60),
             log: LogLimits::default(),
         };
         Self { sandboxes: sandboxes(runtime_directory.path()), machine, request, runtime_directory }

@@ -42,6 +42,7 @@ impl Place {
             tty: false,
             stdin_open: false,
             oom_events: None,
+            start_time_max: std::time::Duration::from_secs(60),
             log: LogLimits::default(),
         };
         deadline(sandboxes.launch(request)).await

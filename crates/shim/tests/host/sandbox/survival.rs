@@ -64,6 +64,7 @@ async fn agent_that_will_be_killed() {
         tty: false,
         stdin_open: false,
         oom_events: None,
+        start_time_max: std::time::Duration::from_secs(60),
         log: hypercore_runtime::sandbox::LogLimits::default(),
     };
     let sandbox = sandboxes(Path::new(orders[0])).launch(request).await.unwrap();
