@@ -44,8 +44,8 @@ pub const DISK_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 pub const DISK_SIZE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024 * 1024;
 /// Least rate of a disk or a network, in bytes a second: below it, a boot takes hours and a connection never ends.
 pub const RATE_BYTES_PER_S_MIN: u64 = 16 * 1024;
-/// Most that can be asked for, in bytes a second: what the engines count in 64 bits of thousandths.
-pub const RATE_BYTES_PER_S_MAX: u64 = 1 << 40;
+/// Most that can be asked for, in bytes a second: the kernel counts a second's worth of it in nanoseconds, in 64 bits.
+pub const RATE_BYTES_PER_S_MAX: u64 = 8 << 30;
 /// Least rate of disk operations, a second.
 pub const RATE_OPS_PER_S_MIN: u64 = 10;
 /// Most disk operations that can be asked for, a second.

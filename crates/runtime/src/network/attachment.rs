@@ -26,6 +26,8 @@ pub struct AttachmentRequest {
     pub allow: BTreeSet<Allowance>,
     /// Whether its link is a machine's: a TAP device, whose other end the machine opens.
     pub is_machine: bool,
+    /// Most that it sends, and most that it receives, in bytes a second.
+    pub bytes_per_s: Option<u64>,
 }
 
 /// One published port, with the host port that was asked for or chosen.
@@ -85,6 +87,9 @@ pub struct Attachment {
     /// Whether its link is a machine's.
     #[serde(default)]
     pub(super) is_machine: bool,
+    /// Most that it sends, and most that it receives, in bytes a second.
+    #[serde(default)]
+    pub bytes_per_s: Option<u64>,
     /// The gateway of its IPv6 address, if it has one.
     #[serde(default)]
     pub(super) gateway6: Option<(Ipv6Addr, u8)>,
@@ -109,8 +114,8 @@ impl Attachment {
     pub fn satisfies(&self, request: &AttachmentRequest) -> bool {
         self.ports.len() == request.ports.len()
             && self.ports.iter().zip(&request.ports).all(|(port, mapping)| port.satisfies(mapping))
-            && (&self.tenant, &self.allow, self.is_machine)
-                == (&request.tenant, &request.allow, request.is_machine)
+            && (&self.tenant, &self.allow) == (&request.tenant, &request.allow)
+            && (self.is_machine, self.bytes_per_s) == (request.is_machine, request.bytes_per_s)
     }
 }
 
@@ -130,6 +135,7 @@ impl Attachment {
             allow: BTreeSet::new(),
             group: 0,
             is_machine: false,
+            bytes_per_s: None,
             gateway6: None,
         }
     }

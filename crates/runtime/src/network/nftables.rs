@@ -13,7 +13,7 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
 };
 
-use super::element::Element;
+use super::element::{Element, Rate};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -32,6 +32,17 @@ const LIST_ELEMENT: u16 = 1;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
+const ELEMENT_EXPRESSION: u16 = 7;
+/// Attributes of an expression and of `limit`: `NFTA_EXPR_*`, `NFTA_LIMIT_*`; `NFT_LIMIT_PKT_BYTES`, `NFT_LIMIT_F_INV`.
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const LIMIT_RATE: u16 = 1;
+const LIMIT_UNIT: u16 = 2;
+const LIMIT_BURST: u16 = 3;
+const LIMIT_TYPE: u16 = 4;
+const LIMIT_FLAGS: u16 = 5;
+const OF_BYTES: u32 = 1;
+const OVER: u32 = 1;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 1 << 15;
 /// `NLMSG_ERROR`, whose code 0 is an acknowledgement, and the length of `struct nlmsghdr`.
@@ -110,8 +121,23 @@ fn change(table: &str, element: &Element) -> Vec<u8> {
     if let Some(data) = &element.data {
         body.extend(value(ELEMENT_DATA, data));
     }
+    if let Some(rate) = element.rate {
+        body.extend(nested(ELEMENT_EXPRESSION, &over(rate)));
+    }
     let list = nested(LIST_ELEMENTS, &nested(LIST_ELEMENT, &body));
     [name(LIST_TABLE, table), name(LIST_SET, element.set), list].concat()
+}
+
+/// The expression that holds for what is over a rate: `limit`, of bytes a second.
+fn over(rate: Rate) -> Vec<u8> {
+    let limit = [
+        attribute(LIMIT_RATE, &rate.bytes_per_s.to_be_bytes()),
+        attribute(LIMIT_UNIT, &1_u64.to_be_bytes()),
+        attribute(LIMIT_BURST, &rate.burst_bytes.to_be_bytes()),
+        attribute(LIMIT_TYPE, &OF_BYTES.to_be_bytes()),
+        attribute(LIMIT_FLAGS, &OVER.to_be_bytes()),
+    ];
+    [attribute(EXPRESSION_NAME, b"limit\0"), nested(EXPRESSION_DATA, &limit.concat())].concat()
 }
 
 /// One message: `struct nlmsghdr`, then `struct nfgenmsg` (family, version, resource), then attributes.
@@ -174,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_last_change_of_a_batch_is_acknowledged_and_no_other() {
-        let element = Element { set: "s", key: vec![0, 80], data: None, text: String::new() };
+        let element = Element { set: "s", key: vec![0, 80], data: None, rate: None, text: String::new() };
         let bytes = batch("t", &[(NEW_ELEMENT, &element), (DELETE_ELEMENT, &element)]);
         let (mut rest, mut flags) = (bytes.as_slice(), Vec::new());
         while let Some(len) = rest.first_chunk().map(|len| u32::from_ne_bytes(*len) as usize) {

@@ -180,6 +180,7 @@ impl Registry {
             allow: request.allow.clone(),
             group,
             is_machine: request.is_machine,
+            bytes_per_s: request.bytes_per_s,
             gateway6: self
                 .prefix
                 .map(|prefix| (prefix.address_of(self.subnet.gateway()), prefix.prefix_len())),

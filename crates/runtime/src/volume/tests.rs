@@ -105,3 +105,52 @@ fn ids_are_those_of_the_image_also_below_a_user_namespace() {
     assert_eq!(fs::metadata(data.join("own")).unwrap().uid(), 7);
     assert_eq!(fs::metadata(data.join("foreign")).unwrap().gid(), 65_534);
 }
+
+/// What a machine would get of a volume, with no image beneath.
+fn for_machine(store: &VolumeStore, volume: &str, is_read_only: bool) -> Result<ForMachine, VolumeError> {
+    store.take_for_machine::<PathBuf, VolumeError>(&name(volume), is_read_only, || Ok(None))
+}
+
+#[test]
+fn the_first_use_decides_what_a_volume_is() {
+    let (store, _directory) = store();
+    for volume in ["of-machine", "of-container"] {
+        store.create(&name(volume), BTreeMap::new(), None).unwrap();
+        assert_eq!(store.get(&name(volume)).unwrap().form, VolumeForm::Open);
+    }
+    let disk = |volume: &str| match for_machine(&store, volume, false).unwrap() {
+        ForMachine::Disk(path) => path,
+        ForMachine::Directory(path) => panic!("{} is no disk", path.display()),
+    };
+    assert!(disk("of-machine").is_file() && disk("new").is_file());
+    let made = store.get(&name("of-machine")).unwrap();
+    assert_eq!(made.form, VolumeForm::Block { capacity_bytes: CAPACITY_BYTES_DEFAULT });
+    assert_eq!(fs::metadata(&made.data).unwrap().len(), CAPACITY_BYTES_DEFAULT);
+    let size_bytes = store.size_bytes(&made).unwrap();
+    assert!((1..CAPACITY_BYTES_DEFAULT / 100).contains(&size_bytes), "{size_bytes} bytes of an empty disk");
+    let refused = store.take(&name("of-machine"), None, Ownership::AsInImage).unwrap_err();
+    assert!(matches!(refused, VolumeError::Form(volume) if volume == name("of-machine")));
+
+    let data = store.take(&name("of-container"), None, Ownership::AsInImage).unwrap();
+    assert_eq!(for_machine(&store, "of-container", false).unwrap(), ForMachine::Directory(data));
+}
+
+#[test]
+fn a_volume_with_a_size_is_a_disk_of_it_from_the_start() {
+    let (store, _directory) = store();
+    let made = store.create(&name("disk"), BTreeMap::new(), Some(32 << 20)).unwrap();
+    assert_eq!(store.size_bytes(&made).unwrap(), 0);
+    assert!(store.take(&name("disk"), None, Ownership::AsInImage).is_err());
+    for_machine(&store, "disk", false).unwrap();
+    assert_eq!(fs::metadata(&made.data).unwrap().len(), 32 << 20);
+    store.remove(&name("disk"), Vec::new).unwrap();
+    assert!(!made.data.exists());
+}
+
+#[test]
+fn a_record_from_before_there_were_disks_is_a_directorys() {
+    let (store, _directory) = store();
+    let made = store.create(&name("old"), BTreeMap::new(), None).unwrap();
+    fs::write(made.data.with_file_name("volume.json"), r#"{"created_at":1}"#).unwrap();
+    assert_eq!(store.get(&name("old")).unwrap().form, VolumeForm::Directory);
+}

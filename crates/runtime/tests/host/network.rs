@@ -7,5 +7,6 @@ mod isolation;
 mod lab;
 mod lifecycle;
 mod ports;
+mod rates;
 mod recovery;
 mod tenants;
