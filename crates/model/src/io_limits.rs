@@ -8,6 +8,7 @@ use crate::{
         DISK_SIZE_BYTES_MAX, DISK_SIZE_BYTES_MIN, RATE_BYTES_PER_S_MAX, RATE_BYTES_PER_S_MIN,
         RATE_OPS_PER_S_MAX, RATE_OPS_PER_S_MIN,
     },
+    spec::Isolation,
     units::{format_size, parse_size},
 };
 
@@ -25,6 +26,11 @@ pub enum IoLimitError {
         /// What was asked for.
         bytes_per_s: u64,
     },
+    /// A limit of disks, for what has none of its own.
+    #[error(
+        "{0} can't be given to a container, which writes to the node's disk: run it with --isolation microvm"
+    )]
+    Container(&'static str),
     /// Too few operations to boot with, or too many to count.
     #[error(
         "{0} disk operations a second are out of range: at least {RATE_OPS_PER_S_MIN}, at most {RATE_OPS_PER_S_MAX}"
@@ -50,8 +56,15 @@ pub struct IoLimits {
 }
 
 impl IoLimits {
-    /// Everything that is wrong with them.
-    pub(crate) fn mistakes(&self) -> impl Iterator<Item = IoLimitError> {
+    /// Everything that is wrong with them, for a workload of this kind.
+    pub(crate) fn mistakes(&self, isolation: Isolation) -> impl Iterator<Item = IoLimitError> {
+        let of_disks = [
+            ("a disk's size", self.disk_size_bytes),
+            ("a disk's rate", self.disk_bytes_per_s),
+            ("a rate of disk operations", self.disk_ops_per_s),
+        ];
+        let has_disks = isolation == Isolation::MicroVm;
+        let refused = of_disks.into_iter().filter(move |(_, limit)| !has_disks && limit.is_some());
         let size = self.disk_size_bytes.and_then(|bytes| check_disk_size(bytes).err());
         let operations =
             self.disk_ops_per_s.filter(|ops| !(RATE_OPS_PER_S_MIN..=RATE_OPS_PER_S_MAX).contains(ops));
@@ -61,7 +74,9 @@ impl IoLimits {
         };
         let rates =
             [rate("a disk rate", self.disk_bytes_per_s), rate("a network rate", self.network_bytes_per_s)];
-        size.into_iter().chain(rates.into_iter().flatten()).chain(operations.map(IoLimitError::Operations))
+        let refused = refused.map(|(what, _)| IoLimitError::Container(what));
+        let of_rates = rates.into_iter().flatten().chain(operations.map(IoLimitError::Operations));
+        size.into_iter().chain(of_rates).chain(refused)
     }
 }
 
@@ -89,14 +104,14 @@ mod tests {
 
     #[test]
     fn every_limit_outside_its_range_is_told() {
-        assert_eq!(IoLimits::default().mistakes().count(), 0);
+        assert_eq!(IoLimits::default().mistakes(Isolation::Container).count(), 0);
         let wrong = IoLimits {
             disk_size_bytes: Some(1),
             disk_bytes_per_s: Some(0),
             disk_ops_per_s: Some(0),
             network_bytes_per_s: Some(u64::MAX),
         };
-        let told: Vec<_> = wrong.mistakes().map(|mistake| mistake.to_string()).collect();
+        let told: Vec<_> = wrong.mistakes(Isolation::MicroVm).map(|mistake| mistake.to_string()).collect();
         assert_eq!(told.len(), 4, "{told:?}");
         assert_eq!(told[0], "a disk of 1B is out of range: at least 16MiB, at most 16TiB");
         let good = IoLimits {
@@ -105,7 +120,10 @@ mod tests {
             disk_ops_per_s: Some(RATE_OPS_PER_S_MIN),
             network_bytes_per_s: Some(RATE_BYTES_PER_S_MAX),
         };
-        assert_eq!(good.mistakes().count(), 0);
+        assert_eq!(good.mistakes(Isolation::MicroVm).count(), 0);
+        let told: Vec<_> = good.mistakes(Isolation::Container).collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told.iter().all(|mistake| matches!(mistake, IoLimitError::Container(_))), "{told:?}");
     }
 
     #[test]

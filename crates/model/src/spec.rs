@@ -217,7 +217,7 @@ impl WorkloadSpec {
         self.check_mounts(&mut errors);
         self.check_ulimits(&mut errors);
         self.check_end(&mut errors);
-        errors.extend(self.io.mistakes().map(SpecError::IoLimit));
+        errors.extend(self.io.mistakes(self.isolation).map(SpecError::IoLimit));
         if self.vmm.is_some() && self.isolation == Isolation::Container {
             errors.push(SpecError::VmmOfContainer);
         }
