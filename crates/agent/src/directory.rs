@@ -11,6 +11,7 @@
 //!     ballast       room for a full disk
 //!     images/       of runtime::image             netns/<id>       network namespaces
 //!     volumes/      of runtime::volume
+//!     snapshots/    of runtime::machine::snapshot
 //!     workloads/<id>/                see WorkloadPaths
 //! ```
 
@@ -31,7 +32,10 @@ use std::{
 use hypercore_model::WorkloadId;
 use hypercore_store::WrappingKey;
 use hypercore_trust::Identity;
-use nix::unistd::geteuid;
+use nix::{
+    sys::statfs::{FsType, TMPFS_MAGIC, statfs},
+    unistd::geteuid,
+};
 
 use lock::Lock;
 pub(crate) use lock::LockError;
@@ -96,6 +100,12 @@ impl Directory {
         for path in [data, runtime] {
             make_private(path)?;
         }
+        if !is_in_memory(runtime) {
+            tracing::warn!(
+                path = %runtime.display(),
+                "the runtime directory is on a disk, and with it the environments of workloads; choose one on a tmpfs"
+            );
+        }
         let locks = [Lock::acquire(&data.join("lock"))?, Lock::acquire(&runtime.join("lock"))?];
         let directory = Self { data: data.to_owned(), runtime: runtime.to_owned(), _locks: Arc::new(locks) };
         for path in [directory.images(), directory.workloads(), directory.netns()] {
@@ -159,6 +169,11 @@ impl Directory {
         self.data.join("volumes")
     }
 
+    /// The snapshots' directory.
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.data.join("snapshots")
+    }
+
     /// Where each workload has its directory.
     pub(crate) fn workloads(&self) -> PathBuf {
         self.data.join("workloads")
@@ -197,6 +212,12 @@ impl Directory {
     pub(crate) fn engine(&self) -> PathBuf {
         self.runtime.join("engine")
     }
+}
+
+/// Whether what is written to a directory stays in memory. One that can't be asked counts as a disk.
+fn is_in_memory(path: &Path) -> bool {
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    statfs(path).is_ok_and(|stat| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&stat.filesystem_type()))
 }
 
 /// Makes a directory for its owner alone, or checks that an existing one is that. It is never changed: a wrong path

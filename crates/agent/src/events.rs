@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Image,
     /// A volume.
     Volume,
+    /// A snapshot.
+    Snapshot,
     /// The node itself.
     Node,
 }
@@ -44,6 +46,7 @@ impl Kind {
             Self::Workload => "workload",
             Self::Image => "image",
             Self::Volume => "volume",
+            Self::Snapshot => "snapshot",
             Self::Node => "node",
         }
     }
@@ -70,6 +73,12 @@ pub(crate) enum Action {
     Paused,
     /// They go on.
     Resumed,
+    /// A snapshot was made of it.
+    Snapshotted,
+    /// It goes on from a snapshot.
+    Restored,
+    /// Clones of it were made.
+    Forked,
     /// It is gone.
     Removed,
     /// An image was fetched.
@@ -93,6 +102,9 @@ impl Action {
             Self::Lost => "lost",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
+            Self::Snapshotted => "snapshotted",
+            Self::Restored => "restored",
+            Self::Forked => "forked",
             Self::Removed => "removed",
             Self::Pulled => "pulled",
             Self::Imported => "imported",
@@ -136,6 +148,11 @@ impl Event {
     /// Something happened to a volume.
     pub(crate) fn volume(action: Action, name: impl Into<String>) -> Self {
         Self::new(Kind::Volume, action, name.into())
+    }
+
+    /// Something happened to a snapshot of this tenant's workload.
+    pub(crate) fn snapshot(action: Action, name: impl Into<String>, tenant: TenantName) -> Self {
+        Self { tenant: Some(tenant), ..Self::new(Kind::Snapshot, action, name.into()) }
     }
 
     /// Something happened to the node.

@@ -22,6 +22,7 @@ mod launch;
 mod outcome;
 mod recover;
 mod runs;
+mod source;
 mod stop;
 mod take_down;
 

@@ -31,6 +31,7 @@ mod directory;
 mod down;
 mod events;
 mod failure;
+mod forks;
 mod gone;
 mod http;
 mod images;
@@ -39,6 +40,7 @@ mod keeper;
 mod ledger;
 mod listeners;
 mod machines;
+mod memory;
 mod metrics;
 mod node;
 mod prefix;
@@ -52,8 +54,12 @@ pub use config::{AgentConfig, TlsFiles};
 pub use down::{DownConfig, DownError, down};
 pub use failure::chain;
 pub use hypercore_dataplane::HostName;
+pub use hypercore_runtime::machine::find_file_server;
 pub use ingress::{IngressError, IngressSettings, IngressTls};
 pub use listeners::{ListenError, Listeners};
-pub use machines::{FoundMonitor, MachineSettings, MonitorError, find_kernel, find_monitor, find_qemu};
+pub use machines::{
+    Choice, FoundMonitor, KvmFault, MachineSettings, MonitorError, NoEngine, Survey, SurveyPlaces,
+    SurveyedEngine, find_kernel, find_monitor, survey,
+};
 pub use node::{RunError, run};
 pub use programs::find_program;

@@ -1,86 +1,248 @@
-//! What this node runs microVMs with: found when the agent starts, or the reason why there are none.
-//! It refuses to promise what was not tried: KVM is used only where it was asked for by name.
+//! What this node runs microVMs with: found out in the background when the agent starts, or the reason why there are
+//! none. It refuses to promise what was not tried: KVM is used where a guest came up with it.
+//!
+//! ```text
+//!   monitors: which engines are installed --+
+//!   /dev/kvm --> probe: boot a guest -------+--> survey --choose--> engine, accelerator, and why
+//!                  record: kvm-probe.json --+
+//! ```
+//!
+//! A microVM that is started before that is known waits for it, some seconds once per boot of the host: in software it
+//! would be slow for all its life.
 
-use std::path::{Path, PathBuf};
+mod monitors;
+mod probe;
+mod record;
+mod survey;
 
-use hypercore_model::machine::{Accelerator, Monitor};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hypercore_model::machine::{BOOT_TIME_MAX_MS_DEFAULT, Monitor};
 use hypercore_runtime::machine::{
     bundle::Platform,
     kernel::{Kernel, KernelError},
 };
+use tokio::sync::watch;
 
-use crate::programs::find_program;
-
-mod monitors;
+use crate::{failure::chain, programs::find_program};
 
 pub use monitors::{FoundMonitor, MonitorError, find_monitor};
+pub use survey::{Choice, KvmFault, NoEngine, Survey, SurveyedEngine};
+
+pub(crate) use survey::RunBy;
+
+use probe::Probe;
+use record::{Record, Subject, Trial};
 
 /// Where `doctor --fix` puts one, in the data directory.
 const KERNEL_OF_NODE: &str = "kernel";
 /// Where a package may bring a kernel.
 const KERNEL_OF_HOST: &str = "/usr/lib/hypercore/kernel";
+/// The device of KVM.
+const KVM: &str = "/dev/kvm";
+/// What machines share, in the data directory.
+const CACHE: &str = "images/vm";
 
 /// Settings of microVMs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSettings {
     /// Which monitor; `None` takes the best that works.
     pub monitor: Option<Monitor>,
     /// The guests' kernel, or an unpacked kernel package; `None` looks in the data directory and where packages put it.
     pub kernel: Option<PathBuf>,
+    /// How long a guest may take to its first word.
+    pub boot_time_max: Duration,
 }
 
-/// Why this node runs no microVMs.
-#[derive(Debug, thiserror::Error)]
+impl Default for MachineSettings {
+    fn default() -> Self {
+        Self { monitor: None, kernel: None, boot_time_max: Duration::from_millis(BOOT_TIME_MAX_MS_DEFAULT) }
+    }
+}
+
+/// Why this node runs no microVM.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Unavailable {
-    /// The monitor is not installed, or of a release that can't be used.
+    /// No engine, or not the one that was asked for.
     #[error(transparent)]
-    Monitor(#[from] MonitorError),
+    Engine(#[from] NoEngine),
     /// No kernel for the guests.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] Arc<KernelError>),
     /// The guest agent is not installed.
     #[error("the guest agent {} is not installed", .0.display())]
     NoAgent(PathBuf),
+    /// The agent ends before it found out.
+    #[error("the node is going down")]
+    GoingDown,
+}
+
+/// Where a survey keeps its things.
+#[derive(Debug, Clone, Copy)]
+pub struct SurveyPlaces<'a> {
+    /// The node's data directory, with the record of earlier trials.
+    pub data_directory: &'a Path,
+    /// Where trials happen: private, and swept by who owns it.
+    pub scratch: &'a Path,
+    /// Where the initramfs is kept; `None` makes one for the trial alone.
+    pub cache: Option<&'a Path>,
+    /// Whether what failed before is tried again.
+    pub tries_again: bool,
 }
 
 /// What runs microVMs here.
 #[derive(Debug)]
-pub(crate) struct Machines(Result<Platform, Unavailable>);
+pub(crate) struct Machines {
+    settings: MachineSettings,
+    data_directory: PathBuf,
+    runtime_directory: PathBuf,
+    survey: watch::Sender<Option<Arc<Survey>>>,
+}
 
 impl Machines {
-    /// Looks for everything; `data_directory` is the node's own.
-    pub(crate) fn find(settings: &MachineSettings, data_directory: &Path) -> Self {
-        Self(find(settings, data_directory, find_program("hypercore-guest")))
+    /// Nothing is looked for yet: [`Self::run`] does.
+    pub(crate) fn new(settings: &MachineSettings, data_directory: &Path, runtime_directory: &Path) -> Self {
+        Self {
+            settings: settings.clone(),
+            data_directory: data_directory.to_owned(),
+            runtime_directory: runtime_directory.to_owned(),
+            survey: watch::Sender::new(None),
+        }
     }
 
-    /// The platform, or why there is none.
-    pub(crate) fn platform(&self) -> Result<&Platform, &Unavailable> {
-        self.0.as_ref()
+    /// Finds out what runs microVMs, says so, and tells everyone who waits for it.
+    pub(crate) async fn run(&self) {
+        probe::sweep(&self.runtime_directory);
+        let cache = self.data_directory.join(CACHE);
+        let places = SurveyPlaces {
+            data_directory: &self.data_directory,
+            scratch: &self.runtime_directory,
+            cache: Some(&cache),
+            tries_again: false,
+        };
+        let found = survey(&self.settings, places).await;
+        match self.platform_of(&found, None) {
+            Ok((_, choice)) => {
+                let why = choice.reasons.join("; ");
+                tracing::info!(engine = choice.engine(), why, "microVMs can be run");
+            }
+            // What was named in the configuration and isn't there is a mistake; else the host may just not be for it.
+            Err(error) if self.settings != MachineSettings::default() => {
+                tracing::warn!(
+                    why = chain(&error),
+                    "microVMs can't be run; `hypercore doctor` says what is missing"
+                );
+            }
+            Err(error) => tracing::info!(why = chain(&error), "microVMs can't be run"),
+        }
+        self.survey.send_replace(Some(Arc::new(found)));
+    }
+
+    /// What runs a microVM of which this engine was asked for, or none in particular. Waits until that is known.
+    pub(crate) async fn choose(&self, asked: Option<Monitor>) -> Result<(Platform, Choice), Unavailable> {
+        let mut watch = self.survey.subscribe();
+        let known = watch.wait_for(Option::is_some).await.map_err(|_| Unavailable::GoingDown)?.clone();
+        let survey = known.ok_or(Unavailable::GoingDown)?;
+        self.platform_of(&survey, asked)
+    }
+
+    /// How long a guest may take to its first word.
+    pub(crate) const fn boot_time_max(&self) -> Duration {
+        self.settings.boot_time_max
+    }
+
+    /// Whether [`Self::choose`] would have to wait.
+    pub(crate) fn is_known(&self) -> bool {
+        self.survey.borrow().is_some()
+    }
+
+    fn platform_of(
+        &self,
+        survey: &Survey,
+        asked: Option<Monitor>,
+    ) -> Result<(Platform, Choice), Unavailable> {
+        let choice = survey.choose(asked.or(self.settings.monitor))?;
+        let platform = Platform {
+            monitor: choice.monitor,
+            program: choice.found.program.clone(),
+            version: choice.found.version,
+            accelerator: choice.accelerator,
+            kernel: survey.kernel.clone()?,
+            agent: survey.agent.clone().map_err(Unavailable::NoAgent)?,
+            cache: self.data_directory.join(CACHE),
+            boot_time_max: self.settings.boot_time_max,
+        };
+        Ok((platform, choice))
     }
 }
 
-fn find(
-    settings: &MachineSettings,
-    data_directory: &Path,
-    agent: Result<PathBuf, PathBuf>,
-) -> Result<Platform, Unavailable> {
-    let monitor = settings.monitor.unwrap_or(Monitor::Qemu);
-    let FoundMonitor { program, .. } = find_monitor(monitor)?;
-    let agent = agent.map_err(Unavailable::NoAgent)?;
-    let kernel = find_kernel(settings.kernel.as_deref(), data_directory)?;
-    let cache = data_directory.join("images/vm");
-    let accelerator = match monitor {
-        Monitor::Qemu => Accelerator::Tcg,
-        // Neither can do without.
-        Monitor::Firecracker | Monitor::CloudHypervisor => Accelerator::Kvm,
+/// Finds out what microVMs could be run with: looks for the engines, and boots a guest with each and KVM unless that is
+/// known. Takes some milliseconds, or some seconds for each engine whose guest doesn't answer.
+pub async fn survey(settings: &MachineSettings, places: SurveyPlaces<'_>) -> Survey {
+    let kernel = find_kernel(settings.kernel.as_deref(), places.data_directory).map_err(Arc::new);
+    let agent = find_program("hypercore-guest");
+    let device = open_kvm();
+    let mut engines = Vec::new();
+    for monitor in Monitor::ALL {
+        let found = tokio::task::spawn_blocking(move || find_monitor(monitor)).await;
+        let found = found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let kvm = match (&device, &found, &kernel, &agent) {
+            (Err(fault), ..) => Err(fault.clone()),
+            (Ok(()), Ok(found), Ok(kernel), Ok(agent)) => {
+                let (cache, scratch) = (places.cache, places.scratch);
+                attempt(&Probe { monitor, found, kernel, agent, cache, scratch }, places).await
+            }
+            (Ok(()), Err(error), ..) => Err(KvmFault::Untried(error.to_string())),
+            (Ok(()), _, Err(error), _) => Err(KvmFault::Untried(error.to_string())),
+            (Ok(()), _, _, Err(path)) => Err(KvmFault::Untried(format!("{} is not there", path.display()))),
+        };
+        engines.push(SurveyedEngine { monitor, found: found.map_err(Arc::new), kvm });
+    }
+    Survey { kernel, agent, engines }
+}
+
+/// What is known of a guest with KVM, or what a trial says now.
+async fn attempt(probe: &Probe<'_>, places: SurveyPlaces<'_>) -> Result<(), KvmFault> {
+    let subject = Subject::now(probe.monitor, probe.found, probe.kernel)
+        .map_err(|error| KvmFault::Untried(error.to_string()))?;
+    let known = Record::read(places.data_directory).of(&subject).cloned();
+    let fault = match known {
+        Some(Trial { fault, .. }) if fault.is_none() || !places.tries_again => fault,
+        _ => {
+            tracing::info!(engine = %probe.monitor, "finding out whether KVM works: booting a guest");
+            let fault = probe.run().await.map_err(|error| KvmFault::Untried(chain(&error)))?;
+            keep(Trial { subject, fault: fault.clone() }, places.data_directory);
+            fault
+        }
     };
-    Ok(Platform { monitor, program, accelerator, kernel, agent, cache })
+    fault.map_or(Ok(()), |fault| Err(KvmFault::Guest(fault)))
 }
 
-/// QEMU's program, where the agent looks for it.
-#[must_use]
-pub fn find_qemu() -> Option<PathBuf> {
-    find_monitor(Monitor::Qemu).ok().map(|found| found.program)
+/// A host without a data directory keeps nothing: there is no node yet.
+fn keep(trial: Trial, data_directory: &Path) {
+    if !data_directory.is_dir() {
+        return;
+    }
+    let mut record = Record::read(data_directory);
+    record.note(trial);
+    if let Err(error) = record.write(data_directory) {
+        tracing::warn!(%error, "could not keep what a trial of KVM said; the next start tries again");
+    }
+}
+
+fn open_kvm() -> Result<(), KvmFault> {
+    match File::options().read(true).write(true).open(KVM) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(KvmFault::NoDevice),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(KvmFault::Denied),
+        Err(error) => Err(KvmFault::Device(error.to_string())),
+    }
 }
 
 /// The kernel that microVMs boot on a node with this data directory: the one that the configuration names, or the one
@@ -100,21 +262,4 @@ pub fn find_kernel(named: Option<&Path>, data_directory: &Path) -> Result<Kernel
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let scratch = tempfile::tempdir().unwrap();
-        let of = |monitor, agent| {
-            let settings = MachineSettings { monitor, kernel: Some(scratch.path().join("none")) };
-            find(&settings, scratch.path(), agent).unwrap_err()
-        };
-        let agent = scratch.path().join("hypercore-guest");
-        assert!(matches!(of(None, Err(agent.clone())), Unavailable::Monitor(_) | Unavailable::NoAgent(_)));
-        for monitor in [None, Some(Monitor::Firecracker), Some(Monitor::CloudHypervisor)] {
-            let error = of(monitor, Ok(agent.clone()));
-            assert!(matches!(error, Unavailable::Monitor(_) | Unavailable::Kernel(_)), "{error}");
-        }
-    }
-}
+mod tests;

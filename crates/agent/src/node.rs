@@ -13,6 +13,7 @@ use hypercore_dataplane::tls::files::CertificateFiles;
 use hypercore_model::{Ipv4Cidr, NodeId, Timestamp, WorkloadId};
 use hypercore_runtime::{
     cgroup::{CgroupLayout, CgroupParent, Cgroups},
+    machine::snapshot::{self, SnapshotStore},
     network::{Attachment, BridgeName, LinkError, Network, NetworkConfig, OpenError, WorkloadSubnet},
     sandbox::Sandboxes,
     volume::VolumeStore,
@@ -28,6 +29,7 @@ use crate::{
     directory::{Directory, DirectoryError, LockError},
     events::{Action, Event, Events},
     failure::chain,
+    forks::Forks,
     images::Images,
     ingress::{self, Doors, IngressError, Urls},
     keeper,
@@ -42,7 +44,7 @@ use crate::{
     watchdog,
 };
 
-/// How long tasks get to end by themselves when the node goes down.
+/// How long tasks get to end by themselves when the node goes down, besides the time that requests get.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What lies beneath a failed step.
@@ -84,6 +86,9 @@ pub enum RunError {
     /// The volumes can't be opened.
     #[error("the volumes can't be opened")]
     Volumes(#[source] Fault),
+    /// The snapshots can't be opened.
+    #[error("the snapshots can't be opened")]
+    Snapshots(#[source] Fault),
     /// The cgroup hierarchies can't be used.
     #[error("the cgroup hierarchies can't be used")]
     Cgroups(#[source] Fault),
@@ -129,6 +134,8 @@ pub(crate) struct Node {
     pub(crate) events: Events,
     pub(crate) images: Images,
     pub(crate) volumes: VolumeStore,
+    pub(crate) snapshots: SnapshotStore,
+    pub(crate) forks: Forks,
     pub(crate) network: Network,
     pub(crate) cgroups: Cgroups,
     pub(crate) sandboxes: Sandboxes,
@@ -156,6 +163,7 @@ pub async fn run(
     let directory = open_directory(&config)?;
     // Before anything is made that would have to be taken down again: an address that is in use is a common mistake.
     let doors = Doors::open(&config, &listeners)?;
+    let patience = SHUTDOWN_TIME_MAX + config.ingress.drain;
     let grpc = match config.grpc_listen {
         Some(address) => Some(listeners.tcp("grpc", address)?),
         None => None,
@@ -165,7 +173,7 @@ pub async fn run(
     let api = match listeners.unix("api", &node.directory.api_socket()) {
         Ok(api) => api,
         Err(error) => {
-            take_down(node, supervisor, &listeners).await;
+            take_down(node, supervisor, &listeners, patience).await;
             return Err(error.into());
         }
     };
@@ -173,7 +181,7 @@ pub async fn run(
         Some(listener) => match server::NetworkApi::new(&node, listener) {
             Ok(api) => Some(api),
             Err(error) => {
-                take_down(node, supervisor, &listeners).await;
+                take_down(node, supervisor, &listeners, patience).await;
                 return Err(RunError::Tls(error.into()));
             }
         },
@@ -191,7 +199,7 @@ pub async fn run(
         () = shutdown => Ok(()),
         name = supervisor.critical_ended() => Err(RunError::TaskEnded(name)),
     };
-    take_down(node, supervisor, &listeners).await;
+    take_down(node, supervisor, &listeners, patience).await;
     ended
 }
 
@@ -225,6 +233,7 @@ async fn build(
     let tls = open_tls(config, &directory, node_id)?;
     let images = Images::open(config, &directory).map_err(|error| RunError::Images(error.into()))?;
     let volumes = VolumeStore::open(&directory.volumes()).map_err(|error| RunError::Volumes(error.into()))?;
+    let (snapshots, forks) = open_snapshots(&directory)?;
     let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
     let network_config =
         NetworkConfig { bridge, subnet: workload_subnet, prefix, netns_directory: directory.netns() };
@@ -242,14 +251,24 @@ async fn build(
         events: Events::default(),
         images,
         volumes,
+        snapshots,
+        forks,
         network,
         cgroups: Cgroups::new(layout, parent),
         sandboxes,
-        machines: Machines::find(&config.machines, &config.data_directory),
+        machines: Machines::new(&config.machines, &config.data_directory, &config.runtime_directory),
         metrics: Metrics::new(),
         urls: Urls::new(config),
         directory,
     })
+}
+
+/// The snapshots, and those among them that are for clones alone.
+fn open_snapshots(directory: &Directory) -> Result<(SnapshotStore, Forks), RunError> {
+    let opened = SnapshotStore::open(&directory.snapshots()).and_then(|store| Ok((store.list()?, store)));
+    let (looks, store) = opened.map_err(|error| RunError::Snapshots(error.into()))?;
+    let names = looks.into_iter().map(|look| look.name);
+    Ok((store, Forks::left(names.filter(snapshot::is_temporary))))
 }
 
 fn not_admitted(error: SubmitError) -> RunError {
@@ -317,7 +336,16 @@ fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener) {
     let swept = Arc::clone(node);
     supervisor
         .spawn("reconcile/sweep", RestartPolicy::Backoff, move || reconcile::sweep::run(Arc::clone(&swept)));
+    let machines = Arc::clone(node);
+    supervisor.spawn("machines/survey", RestartPolicy::OnPanic, move || {
+        let node = Arc::clone(&machines);
+        async move { node.machines.run().await }
+    });
     let images = Arc::clone(node);
+    let forks = Arc::clone(node);
+    supervisor.spawn("reconcile/snapshots", RestartPolicy::Backoff, move || {
+        reconcile::snapshots::run(Arc::clone(&forks))
+    });
     supervisor.spawn("reconcile/images", RestartPolicy::Backoff, move || {
         reconcile::images::run(Arc::clone(&images))
     });
@@ -330,10 +358,11 @@ fn spawn(node: &Arc<Node>, supervisor: &Supervisor, api: UnixListener) {
     supervisor.spawn_critical("server/grpc", server::serve(Arc::clone(node), supervisor.clone(), api));
 }
 
-/// Ends the tasks; the network and the cgroup go too when there is no workload.
-async fn take_down(node: Arc<Node>, supervisor: Supervisor, listeners: &Listeners) {
+/// Ends the tasks, within `patience`; the network and the cgroup go too when there is no workload.
+async fn take_down(node: Arc<Node>, supervisor: Supervisor, listeners: &Listeners, patience: Duration) {
     tracing::info!("shutting down; workloads go on");
-    supervisor.shutdown(SHUTDOWN_TIME_MAX).await;
+    watchdog::allow_end(patience);
+    supervisor.shutdown(patience).await;
     let is_empty = node.ledger.read(|state| state.workloads().next().is_none());
     let socket = node.directory.api_socket();
     // A socket that is kept open for the next start must stay where callers find it.

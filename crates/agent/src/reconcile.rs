@@ -2,5 +2,6 @@
 //! none takes an input, so that a start, a restart and a failover are one path.
 
 pub(crate) mod images;
+pub(crate) mod snapshots;
 pub(crate) mod sweep;
 pub(crate) mod workloads;

@@ -8,6 +8,7 @@ mod cluster_service;
 mod copy;
 mod events;
 mod exec;
+mod fork;
 mod image_service;
 mod lifetime;
 mod list;
@@ -19,6 +20,9 @@ pub(crate) mod pause;
 mod problem;
 mod progress;
 mod request;
+mod restore;
+mod snapshot;
+mod snapshot_service;
 mod spawn;
 mod stats;
 mod target;
@@ -31,7 +35,8 @@ use std::{error::Error, sync::Arc, time::Duration};
 use hypercore_api::v1::{
     self, FILE_DESCRIPTOR_SET, cluster_service_server::ClusterServiceServer,
     image_service_server::ImageServiceServer, node_service_server::NodeServiceServer,
-    token_service_server::TokenServiceServer, volume_service_server::VolumeServiceServer,
+    snapshot_service_server::SnapshotServiceServer, token_service_server::TokenServiceServer,
+    volume_service_server::VolumeServiceServer,
 };
 use hypercore_dataplane::tls::Certificates;
 use hypercore_runtime::sandbox::TerminalSize;
@@ -48,7 +53,7 @@ use crate::{
 };
 use authorize::{AuthorizeLayer, Door};
 pub(crate) use logs::log_text;
-use problem::Problem;
+pub(crate) use problem::Problem;
 
 /// Largest message a caller may send, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -187,6 +192,7 @@ async fn routes(handlers: Handlers) -> Result<Routes, Box<dyn Error + Send + Syn
     health.set_serving::<ClusterServiceServer<Handlers>>().await;
     health.set_serving::<ImageServiceServer<Handlers>>().await;
     health.set_serving::<NodeServiceServer<Handlers>>().await;
+    health.set_serving::<SnapshotServiceServer<Handlers>>().await;
     health.set_serving::<TokenServiceServer<Handlers>>().await;
     health.set_serving::<VolumeServiceServer<Handlers>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -198,6 +204,9 @@ async fn routes(handlers: Handlers) -> Result<Routes, Box<dyn Error + Send + Syn
         .add_service(ClusterServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(ImageServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(NodeServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            SnapshotServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
         .add_service(TokenServiceServer::new(handlers.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(VolumeServiceServer::new(handlers).max_decoding_message_size(MESSAGE_BYTES_MAX)))
 }

@@ -5,6 +5,7 @@ mod endpoint;
 mod images;
 pub mod pin;
 mod sessions;
+mod snapshots;
 mod tls;
 mod tokens;
 mod volumes;

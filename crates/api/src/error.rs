@@ -49,12 +49,15 @@ impl ErrorKind {
     #[must_use]
     pub fn of_code(code: &str) -> Self {
         match code {
-            "image_not_found" | "workload_not_found" => Self::NotFound,
-            "registry_unauthorized" | "registry_refused" | "image_not_verified" | "isolation_unsupported" => {
-                Self::Refused
-            }
+            "image_not_found" | "workload_not_found" | "snapshot_not_found" => Self::NotFound,
+            "registry_unauthorized"
+            | "registry_refused"
+            | "image_not_verified"
+            | "isolation_unsupported"
+            | "engine_mismatch"
+            | "no_memory" => Self::Refused,
             "registry_unreachable" => Self::Unavailable,
-            "port_taken" | "name_taken" | "subnet_full" => Self::Conflict,
+            "port_taken" | "name_taken" | "subnet_full" | "volume_in_use" | "volume_form" => Self::Conflict,
             _ => Self::Failed,
         }
     }

@@ -10,6 +10,7 @@ pub(crate) mod down;
 pub(crate) mod end;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod fork;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
@@ -17,7 +18,10 @@ pub(crate) mod node;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod ps;
+pub(crate) mod restore;
 pub(crate) mod run;
+pub(crate) mod snapshot;
+pub(crate) mod snapshots;
 pub(crate) mod stats;
 pub(crate) mod token;
 pub(crate) mod up;
@@ -89,6 +93,10 @@ async fn ask(command: Command, context: &Context) -> Outcome {
         Command::Events(args) => events::run(args, context).await,
         Command::Pause(args) => pause::pause(args, context).await,
         Command::Resume(args) => pause::resume(args, context).await,
+        Command::Snapshot(args) => snapshot::run(&args, context).await,
+        Command::Restore(args) => restore::run(args, context).await,
+        Command::Fork(args) => fork::run(&args, context).await,
+        Command::Snapshots(args) => snapshots::run(args, context).await,
         Command::Node(args) => node::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,

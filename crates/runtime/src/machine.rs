@@ -18,8 +18,9 @@
 pub mod bundle;
 pub mod contact;
 pub mod disk;
-pub mod files;
+pub mod ending;
 pub mod ext4;
+pub mod files;
 pub mod initramfs;
 pub mod kernel;
 pub mod root_image;
@@ -29,4 +30,7 @@ pub mod vmlinux;
 mod boot;
 mod modules;
 mod once;
+mod seal;
 mod storage;
+
+pub use storage::find_file_server;

@@ -55,8 +55,9 @@ impl WorkloadPaths {
     }
 
     /// What holds the workload's own data, which goes with it: a container's `rootfs` (a mount point), `upper` and `work`,
-    /// and a machine's disk with what it wrote.
-    pub(crate) fn disks(&self) -> [PathBuf; 5] {
-        ["rootfs", "upper", "work", "writable.ext4", "writable.new"].map(|name| self.directory.join(name))
+    /// and a machine's disk with what it wrote, and what it was lent of a snapshot.
+    pub(crate) fn disks(&self) -> [PathBuf; 6] {
+        ["rootfs", "upper", "work", "writable.ext4", "writable.new", "resume"]
+            .map(|name| self.directory.join(name))
     }
 }

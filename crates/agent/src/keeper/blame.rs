@@ -6,14 +6,18 @@ use std::{error::Error, io};
 use hypercore_runtime::{
     bundle::{BundleError, MountFault},
     image::{ImportError, LoginError, PullError, RemoveError, TransferError},
-    machine::bundle::MachineError,
+    machine::{bundle::MachineError, snapshot::SnapshotError},
     network::{AttachError, ClaimError, HostsError},
     sandbox::{ExecError, LaunchError},
+    volume::{BlockError, VolumeError},
 };
 
 use tonic::Code;
 
-use crate::{failure::Failure, machines::Unavailable};
+use crate::{
+    failure::Failure,
+    machines::{NoEngine, Unavailable},
+};
 
 /// Why an image could not be pulled.
 pub(crate) fn pull(error: &PullError) -> Failure {
@@ -136,10 +140,27 @@ const fn mount(fault: &MountFault) -> (&'static str, &'static str) {
             ("mount_source_missing", "make it on the node first: binds are not made")
         }
         MountFault::Reserved(_) => ("mount_reserved", "choose a directory outside of the node's own"),
-        MountFault::Volume { .. } => ("volume_failed", "`hypercore volume ls` shows what is there"),
+        MountFault::Volume { source, .. } => volume(source),
         MountFault::Kernels { .. } | MountFault::Place { .. } | MountFault::Kind { .. } => {
             ("invalid_mount", "choose another path inside the workload")
         }
+    }
+}
+
+/// Why a volume can't be used.
+const fn volume(error: &VolumeError) -> (&'static str, &'static str) {
+    match error {
+        VolumeError::Form(_) => (
+            "volume_form",
+            "use it with `--isolation microvm`, which can also copy it into a volume that a container made",
+        ),
+        VolumeError::Block { source: BlockError::Busy { .. }, .. } => {
+            ("volume_in_use", "stop the other one first, or have all of them read it with :ro")
+        }
+        VolumeError::Block { source: BlockError::Unclean, .. } => {
+            ("volume_in_use", "mount it once without :ro; the microVM then puts it in order")
+        }
+        _ => ("volume_failed", "`hypercore volume ls` shows what is there"),
     }
 }
 
@@ -204,10 +225,16 @@ pub(super) fn disk(what: &str, error: &io::Error) -> Failure {
 /// The node runs no microVMs.
 pub(super) fn no_machines(error: &Unavailable) -> Failure {
     let hint = match error {
-        Unavailable::NoQemu | Unavailable::Kernel(_) => {
+        Unavailable::Engine(NoEngine::Monitor(_) | NoEngine::NeedsKvm { .. }) => {
+            "leave --vmm and [runtime] vmm out to have the best that works; `hypercore doctor` shows what does"
+        }
+        Unavailable::Engine(NoEngine::None(_)) | Unavailable::Kernel(_) => {
             "`hypercore doctor --fix` installs what microVMs need; or run it with `--isolation container`"
         }
-        Unavailable::Monitor(_) | Unavailable::NoAgent(_) => "or run it with `--isolation container`",
+        Unavailable::NoAgent(_) => {
+            "`hypercore doctor` checks what microVMs need; or run it with `--isolation container`"
+        }
+        Unavailable::GoingDown => "try again",
     };
     Failure::of("isolation_unsupported", error, hint)
 }
@@ -216,14 +243,48 @@ pub(super) fn no_machines(error: &Unavailable) -> Failure {
 pub(super) fn machine(error: &MachineError) -> Failure {
     let (code, hint) = match error {
         MachineError::Bundle(error) => return bundle(error),
-        MachineError::Unsupported(_) => {
+        MachineError::Unsupported(_) | MachineError::NoSharing(_) => {
             ("isolation_unsupported", "run it without, or with `--isolation container`")
         }
+        MachineError::NoFileServer => (
+            "isolation_unsupported",
+            "install virtiofsd: it is in the package of that name, or in qemu-system-common before Debian 13",
+        ),
+        MachineError::TwoWays(_) => ("invalid_mount", "mount it once, or twice in the same way"),
+        MachineError::Volume(error) => volume(error),
+        MachineError::Snapshot(error) => return snapshot(error),
         MachineError::Memory(_) => ("invalid_request", "give it more with --memory"),
-        MachineError::Initramfs(_) => ("machine_failed", "`hypercore doctor` checks what microVMs need"),
+        MachineError::Initramfs(_) | MachineError::Kernel(_) => ("machine_failed", "`hypercore doctor` checks what microVMs need"),
         MachineError::RootImage(_) | MachineError::Disk(_) | MachineError::File { .. } => {
             ("disk_failed", "see whether the node's disk is full")
         }
+    };
+    Failure::of(code, error, hint)
+}
+
+/// Why a snapshot can't be made or used.
+pub(crate) fn snapshot(error: &SnapshotError) -> Failure {
+    let (code, hint) = match error {
+        SnapshotError::Exists(_) => {
+            ("snapshot_exists", "choose another name, or remove that one with `hypercore snapshots rm`")
+        }
+        SnapshotError::NotFound(_) => ("snapshot_not_found", "`hypercore snapshots ls` lists every snapshot"),
+        SnapshotError::Format { .. } => ("snapshot_format", "restore it with the release that made it"),
+        SnapshotError::Manifest { .. } | SnapshotError::File { .. } => (
+            "snapshot_broken",
+            "copy it anew from where it was made, or remove it with `hypercore snapshots rm`",
+        ),
+        SnapshotError::Engine { .. } => {
+            ("engine_mismatch", "restore it on a node with that engine, or run its image anew")
+        }
+        SnapshotError::Replaced(_) => {
+            ("snapshot_refused", "run the workload again: a snapshot of it would not start any more")
+        }
+        SnapshotError::Unwritten(_) => ("snapshot_failed", "the agent's log may say more"),
+        full if full.is_disk_full() => {
+            ("disk_full", "free space in the data directory; `hypercore snapshots rm` removes snapshots")
+        }
+        SnapshotError::Disk { .. } => ("disk_failed", STORE_HINT),
     };
     Failure::of(code, error, hint)
 }

@@ -1,14 +1,17 @@
 //! From nothing to a running first process: image, network, root filesystem, sandbox.
 //! Each step that can fail says which it was, with a code for programs and a hint for people.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use hypercore_cluster::state::WorkloadRecord;
 use hypercore_model::{ImageReference, Isolation, lifecycle::LifecycleEvent};
 use hypercore_runtime::{
     bundle::{self, Bundle, BundleRequest, Mapping},
     image::{Image, ImageLease, PullProgress},
-    machine::{self, bundle::MachineRequest},
+    machine::{
+        self,
+        bundle::{MachineRequest, Platform},
+    },
     network::{Attaching, Attachment, AttachmentRequest, write_hosts_files},
     sandbox::{Engine, LaunchRequest, LogLimits, Sandbox},
 };
@@ -19,13 +22,20 @@ use super::{
     end::End,
     outcome::{self, Surroundings},
     recover::note,
+    source::Source,
 };
 use crate::{
     board::Observed,
     clock,
     events::{Action, Event},
     failure::Failure,
+    machines::{Choice, RunBy},
 };
+
+/// How long a container's engine may take to start the first process. It needs some milliseconds.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// What the engine of a microVM gets besides its guest.
+const START_TIME_SPARE: Duration = Duration::from_secs(10);
 
 impl Keeper {
     /// Brings the workload up, or records why it can't be. A stop that is asked for meanwhile is followed at once
@@ -33,12 +43,15 @@ impl Keeper {
     #[tracing::instrument(name = "spawn", skip_all, fields(workload = %self.id))]
     pub(super) async fn start(&self, record: &WorkloadRecord, changes: &mut watch::Receiver<u64>) {
         let begun = Instant::now();
-        let image = tokio::select! {
-            image = self.image(record) => image,
-            () = self.wait_for_other_wishes(record, changes) => return self.restart_pending(),
+        let source = match self.snapshot(record).await {
+            Some(source) => source,
+            None => tokio::select! {
+                image = self.image(record) => image.map(Source::of_image),
+                () = self.wait_for_other_wishes(record, changes) => return self.restart_pending(),
+            },
         };
-        let launched = match image {
-            Ok(image) => self.launch(record, image).await,
+        let launched = match source {
+            Ok(source) => self.launch(record, source).await,
             Err(failure) => Err(failure),
         };
         match launched {
@@ -101,19 +114,20 @@ impl Keeper {
         self.node.images.store.lease_manifest(reference, digest).await
     }
 
-    async fn launch(&self, record: &WorkloadRecord, image: ImageLease) -> Result<(), Failure> {
+    async fn launch(&self, record: &WorkloadRecord, source: Source) -> Result<(), Failure> {
         self.update(|observed| {
             observed.due = None;
             observed.advance(LifecycleEvent::StartBegun);
         });
         self.make_directory(record).map_err(|error| blame::disk("prepare its directory", &error))?;
-        let image_digest = image.digest;
+        let image_digest = source.image.digest;
         // The kernel takes its time for links and mounts, and both can be waited for at once.
         let attaching = self.attach(record).await?;
         let attachment = attaching.attachment().clone();
-        let (attached, bundle) = tokio::join!(attaching.finish(), self.bundle(record, &image, attachment));
-        let (attachment, bundle) = (attached.map_err(|error| blame::attach(&error))?, bundle?);
-        let surroundings = Surroundings { attachment, image_digest, stop_signal: bundle.stop_signal };
+        let (attached, bundle) = tokio::join!(attaching.finish(), self.bundle(record, &source, attachment));
+        let (attachment, (bundle, run_by)) = (attached.map_err(|error| blame::attach(&error))?, bundle?);
+        let stop_signal = bundle.stop_signal;
+        let surroundings = Surroundings { attachment, image_digest, stop_signal, run_by };
         outcome::write_surroundings(&self.paths, &surroundings)
             .map_err(|error| blame::disk("write its record", &error))?;
         let sandbox = self.sandbox(record, &bundle).await?;
@@ -129,7 +143,7 @@ impl Keeper {
 
     fn make_directory(&self, record: &WorkloadRecord) -> std::io::Result<()> {
         fs::create_dir_all(self.paths.directory())?;
-        outcome::write_json(&self.paths.spec(), &record.spec)?;
+        outcome::write_json(&self.paths.spec(), &outcome::recorded(&record.spec))?;
         outcome::write_attempt(&self.paths, record.attempt)?;
         // What an earlier run or a failed start left would be taken for this run's.
         outcome::forget(&[self.paths.exit(), self.paths.exit_reserved()]);
@@ -145,6 +159,7 @@ impl Keeper {
             tenant: spec.tenant.clone(),
             allow: spec.allow.clone(),
             is_machine: spec.isolation == Isolation::MicroVm,
+            bytes_per_s: spec.io.network_bytes_per_s,
         };
         let attaching = self.node.network.begin_attach(self.id, &request).await;
         let attaching = attaching.map_err(|error| blame::attach(&error))?;
@@ -158,25 +173,44 @@ impl Keeper {
     async fn bundle(
         &self,
         record: &WorkloadRecord,
-        image: &Image,
+        source: &Source,
         attachment: Attachment,
-    ) -> Result<Bundle, Failure> {
+    ) -> Result<(Bundle, Option<RunBy>), Failure> {
         match record.spec.isolation {
-            Isolation::Container => self.container(record, image, attachment).await,
-            Isolation::MicroVm => self.machine(record, image, attachment).await,
+            Isolation::Container => Ok((self.container(record, &source.image, attachment).await?, None)),
+            Isolation::MicroVm => {
+                let (platform, choice) = self.platform(record).await?;
+                let bundle = self.machine(record, source, attachment, platform).await?;
+                Ok((bundle, Some(RunBy::from(&choice))))
+            }
         }
+    }
+
+    /// What runs its machine, once the node has found out.
+    async fn platform(&self, record: &WorkloadRecord) -> Result<(Platform, Choice), Failure> {
+        let machines = &self.node.machines;
+        let is_known = machines.is_known();
+        if !is_known {
+            tracing::info!(workload = %self.id, "waiting until the node knows what runs microVMs");
+            self.update(|observed| observed.awaited = Some("the node knows what runs microVMs"));
+        }
+        let chosen = machines.choose(record.spec.vmm).await;
+        if !is_known {
+            self.update(|observed| observed.awaited = None);
+        }
+        chosen.map_err(|error| blame::no_machines(&error))
     }
 
     /// What a microVM boots from.
     async fn machine(
         &self,
         record: &WorkloadRecord,
-        image: &Image,
+        source: &Source,
         attachment: Attachment,
+        platform: Platform,
     ) -> Result<Bundle, Failure> {
-        let platform = self.node.machines.platform().map_err(blame::no_machines)?.clone();
         let (node, id) = (Arc::clone(&self.node), self.id);
-        let (spec, image) = (record.spec.clone(), image.clone());
+        let (spec, image, lent) = (record.spec.clone(), source.image.clone(), source.lent.clone());
         let directory = self.paths.directory().to_owned();
         let prepared = tokio::task::spawn_blocking(move || {
             let request = MachineRequest {
@@ -190,6 +224,9 @@ impl Keeper {
                 attachment: &attachment,
                 link_name: &node.network.link_name(id),
                 cgroup_path: &node.cgroups.path_of(id),
+                volumes: &node.volumes,
+                reserved: &[node.directory.data().to_owned(), node.runtime_directory.clone()],
+                resume: lent.as_ref(),
             };
             machine::bundle::prepare(&request, &platform)
         });
@@ -217,6 +254,7 @@ impl Keeper {
                 image: &image.config,
                 layers: &image.layers,
                 directory: &directory,
+                memory_directory: &node.sandboxes.bundle_directory(),
                 volumes: &node.volumes,
                 reserved: &[node.directory.data().to_owned(), node.runtime_directory.clone()],
                 mapping: spec.user_namespace.then_some(mapping),
@@ -245,6 +283,10 @@ impl Keeper {
                 // What the guest's kernel has killed, which the host's can't know.
                 Isolation::MicroVm => self.paths.directory().join("oom"),
             }),
+            start_time_max: match record.spec.isolation {
+                Isolation::Container => START_TIME_MAX,
+                Isolation::MicroVm => self.node.machines.boot_time_max() + START_TIME_SPARE,
+            },
             log: LogLimits::default(),
         };
         self.node.sandboxes.launch(request).await.map_err(|error| blame::launch(&error))

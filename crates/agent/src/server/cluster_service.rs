@@ -112,6 +112,27 @@ impl ClusterService for Handlers {
         Ok(Response::new(this.resume_workload(call).await?))
     }
 
+    async fn snapshot(
+        &self,
+        call: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<v1::SnapshotResponse>, Status> {
+        let (this, call) = self.open(call)?;
+        Ok(Response::new(this.snapshot_workload(call).await?))
+    }
+
+    async fn restore(
+        &self,
+        call: Request<v1::RestoreRequest>,
+    ) -> Result<Response<v1::VmSpawnResponse>, Status> {
+        let (this, call) = self.open(call)?;
+        Ok(Response::new(this.restore_snapshot(call).await?))
+    }
+
+    async fn fork(&self, call: Request<v1::ForkRequest>) -> Result<Response<v1::ForkResponse>, Status> {
+        let (this, call) = self.open(call)?;
+        Ok(Response::new(this.fork_workload(call).await?))
+    }
+
     async fn copy(
         &self,
         call: Request<Streaming<v1::CopyRequest>>,

@@ -60,8 +60,7 @@ impl Handlers {
     /// The sandbox of a workload whose processes run: one that is paused could not answer.
     pub(super) async fn awake_sandbox(&self, record: &WorkloadRecord) -> Result<Sandbox, Problem> {
         if target::recovered(&self.node, record.id).await.status == WorkloadStatus::Paused {
-            let hint = format!("let it go on with `hypercore resume {}`", record.id.short());
-            return Err(Problem::conflict("paused", told(record, WorkloadStatus::Paused)).hint(hint));
+            return Err(paused(record));
         }
         self.running_sandbox(record).await
     }
@@ -82,6 +81,12 @@ impl Handlers {
             Err(error) => Err(Problem::fault("pause_failed", &error)),
         }
     }
+}
+
+/// What is asked for needs processes that go on.
+pub(super) fn paused(record: &WorkloadRecord) -> Problem {
+    Problem::conflict("paused", told(record, WorkloadStatus::Paused))
+        .hint(format!("let it go on with `hypercore resume {}`", record.id.short()))
 }
 
 fn told(record: &WorkloadRecord, status: WorkloadStatus) -> String {

@@ -54,6 +54,11 @@ impl Problem {
         Self { kind, code: code.into(), message, hint }
     }
 
+    /// Whether it is that something isn't there.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self.kind, Code::NotFound)
+    }
+
     /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();

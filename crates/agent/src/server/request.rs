@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, fmt::Display, num::NonZeroU16, str::FromStr};
 use hypercore_api::v1::{self, VmSpawnRequest};
 use hypercore_cluster::state::TokenGrant;
 use hypercore_model::{
-    CpuMillis, ImageReference, Isolation, MemoryBytes, Mount, PortMapping, Timestamp, WorkloadId,
+    CpuMillis, ImageReference, IoLimits, Isolation, MemoryBytes, Mount, PortMapping, Timestamp, WorkloadId,
     WorkloadName, WorkloadSpec,
 };
 use nix::sys::signal::Signal;
 
-use super::problem::Problem;
+use super::{problem::Problem, restore::Wanted};
 
 /// One MiB, the unit of the original protocol's `memory`.
 const MIB: u64 = 1 << 20;
@@ -59,11 +59,46 @@ pub(super) fn workload(request: &VmSpawnRequest) -> Result<(Option<WorkloadId>, 
     spec.tenant = reader.optional(&request.tenant).unwrap_or_default();
     spec.allow = reader.all(&request.allow);
     spec.route_port = reader.route_port(request.route_port);
+    spec.vmm = reader.optional(&request.vmm);
+    spec.io = io_limits(request);
     let id = reader.optional::<WorkloadId>(&request.request_id);
     if let Err(errors) = spec.validate() {
         reader.mistakes.extend(errors.iter().map(ToString::to_string));
     }
     reader.finish((id, spec))
+}
+
+/// A limit of 0 is none.
+fn io_limits(request: &VmSpawnRequest) -> IoLimits {
+    let given = |number: u64| (number > 0).then_some(number);
+    IoLimits {
+        disk_size_bytes: given(request.disk_size_bytes),
+        disk_bytes_per_s: given(request.disk_bytes_per_s),
+        disk_ops_per_s: given(request.disk_ops_per_s),
+        network_bytes_per_s: given(request.network_bytes_per_s),
+    }
+}
+
+/// Reads what is wanted of a workload that goes on from a snapshot.
+pub(super) fn restore(request: &v1::RestoreRequest) -> Result<Wanted, Problem> {
+    let mut reader = Reader::default();
+    let publish: Vec<_> = reader.all(&request.publish);
+    if request.no_ports && !request.publish.is_empty() {
+        reader.mistakes.push("`no_ports` and `publish` contradict each other".into());
+    }
+    let wanted = Wanted {
+        id: reader.optional(&request.request_id),
+        name: reader.optional(&request.name),
+        ports: (request.no_ports || !publish.is_empty()).then_some(publish),
+    };
+    reader.finish(wanted)
+}
+
+/// Reads an id that the caller may have chosen.
+pub(super) fn id(text: &str) -> Result<Option<WorkloadId>, Problem> {
+    let mut reader = Reader::default();
+    let id = reader.optional(text);
+    reader.finish(id)
 }
 
 /// Reads what a new token shall allow, from `now` on.

@@ -23,6 +23,15 @@ impl Handlers {
             Some(id) => id,
             None => clock::new_workload_id().map_err(|error| Problem::fault("no_entropy", &error))?,
         };
+        self.create(id, spec).await
+    }
+
+    /// Commits the wish. Room that only ended workloads reserve is freed for it.
+    pub(super) async fn create(
+        &self,
+        id: WorkloadId,
+        spec: WorkloadSpec,
+    ) -> Result<v1::VmSpawnResponse, Problem> {
         let url = self.node.urls.with(id, spec.name.as_ref());
         let create = Command::CreateWorkload { id, spec: Box::new(spec), node: self.node.identity };
         match self.node.ledger.submit(create.clone()).await {
@@ -35,7 +44,7 @@ impl Handlers {
     }
 
     /// Checks what the state would say now.
-    async fn try_spawn(&self, spec: &WorkloadSpec) -> Result<(), Problem> {
+    pub(super) async fn try_spawn(&self, spec: &WorkloadSpec) -> Result<(), Problem> {
         let check = || self.node.ledger.read(|state| state.admits(spec, self.node.identity));
         match check() {
             Err(Rejection::NoRoom { .. }) if self.free_room().await => Ok(check()?),

@@ -9,7 +9,7 @@ use crate::{board::Observed, failure::Failure};
 
 /// One workload as the API shows it.
 pub(super) fn workload(record: &WorkloadRecord, observed: &Observed) -> v1::WorkloadState {
-    let failure = pause(observed).or_else(|| observed.failure.clone());
+    let failure = pause(observed).or_else(|| wait(observed)).or_else(|| observed.failure.clone());
     let (reason_code, reason, reason_hint) =
         failure.map_or_else(Default::default, |failure| (failure.code, failure.message, failure.hint));
     v1::WorkloadState {
@@ -30,10 +30,19 @@ pub(super) fn workload(record: &WorkloadRecord, observed: &Observed) -> v1::Work
         address6: observed.address6.map(|address| address.to_string()).unwrap_or_default(),
         // A workload's place in the world is for those to add who know the node's doors.
         url: String::new(),
+        snapshot: record.spec.snapshot.as_ref().map(ToString::to_string).unwrap_or_default(),
         restarts: observed.restarts,
         attempt: record.attempt.number(),
+        vmm: observed.run_by.map(|by| by.monitor.as_str().to_owned()).unwrap_or_default(),
+        accelerator: observed.run_by.map(|by| by.accelerator.as_str().to_owned()).unwrap_or_default(),
         pid: observed.sandbox.as_ref().and_then(|sandbox| sandbox.pid().try_into().ok()).unwrap_or(0),
     }
+}
+
+/// What the start of a workload waits for.
+fn wait(observed: &Observed) -> Option<Failure> {
+    let message = format!("waiting until {}", observed.awaited?);
+    Some(Failure { code: "waiting".into(), message, hint: String::new() })
 }
 
 /// Why a workload that should run doesn't at the moment.

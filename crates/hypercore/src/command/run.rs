@@ -5,12 +5,14 @@ pub(super) mod environment;
 mod spec;
 
 use hypercore_api::{Client, v1};
-use hypercore_model::WorkloadSpec;
+use hypercore_model::{ExitStatus, WorkloadSpec};
 
 pub(crate) use arguments::RunArgs;
+pub(super) use arguments::parse_bytes;
 
 use super::runs_on;
 use crate::{
+    console::Console,
     context::Context,
     exit::Exit,
     failure::{Failure, Outcome},
@@ -21,6 +23,9 @@ use crate::{
 /// How long a workload gets to end by itself when nobody reads its output any more. A program in its place would have
 /// got SIGPIPE and no time at all.
 const UNREAD_GRACE_MS: u32 = 1000;
+
+/// The signal that nothing withstands (signal(7)).
+const KILLED: u8 = 9;
 
 /// Makes the workload, sees it start, and stays with it or not.
 pub(super) async fn run(args: RunArgs, context: &Context) -> Outcome {
@@ -45,7 +50,10 @@ pub(super) async fn start(spec: WorkloadSpec, is_detached: bool, context: &Conte
     match stay(&client, &spawned.id, signals, options).await {
         Err(failure) if failure.is_silent => end_unread(&client, &spawned.id).await,
         Err(failure) => Err(runs_on::after_a_lost_connection(failure, &spawned.id)),
-        Ok(End::Exited(status)) => Ok(Exit::Workload(status)),
+        Ok(End::Exited(status)) => {
+            explain(&client, &spawned.id, status, &context.console).await;
+            Ok(Exit::Workload(status))
+        }
         Ok(End::Detached) => {
             runs_on::say(&spawned.id, &context.console);
             Ok(Exit::Ok)
@@ -57,7 +65,8 @@ pub(super) async fn start(spec: WorkloadSpec, is_detached: bool, context: &Conte
     }
 }
 
-fn print_id(spawned: &v1::VmSpawnResponse, context: &Context) -> Outcome {
+/// Prints what was made: its id for people, more for programs.
+pub(super) fn print_id(spawned: &v1::VmSpawnResponse, context: &Context) -> Outcome {
     if context.console.is_for_people() {
         context.console.line(&spawned.id)?;
         return Ok(Exit::Ok);
@@ -76,6 +85,19 @@ async fn stay(client: &Client, id: &str, signals: Signals, options: Options) -> 
     let attached = client.attach(start).await?;
     let route = SignalRoute::Kill { client: client.clone(), id: id.to_owned() };
     session::carry::<AttachProtocol>(attached, options, signals, route).await
+}
+
+/// Says why it was killed, where the node knows more than that: a machine can end under its workload.
+async fn explain(client: &Client, id: &str, status: ExitStatus, console: &Console) {
+    if status != ExitStatus::Signal(KILLED) {
+        return;
+    }
+    // Without an answer the status stands for itself.
+    if let Ok(state) = client.inspect(id).await
+        && state.reason_code == "machine_ended"
+    {
+        console.warn(&state.reason);
+    }
 }
 
 /// Ends a workload whose output nobody reads any more: `run ... | head` ends as a program in its place would.

@@ -6,31 +6,37 @@ use std::{
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use hypercore_model::{
-    CpuMillis, Digest, MemoryBytes, MountSource, WorkloadId, WorkloadSpec,
-    machine::{Accelerator, MachineDisk, MachineMount, MachineNetwork, MachineProcess, MachineSpec, Monitor},
+    CpuMillis, Digest, MemoryBytes, VolumeName, WorkloadId, WorkloadSpec,
+    machine::{
+        Accelerator, MachineDisk, MachineNetwork, MachineProcess, MachineSpec, Monitor, MonitorVersion,
+    },
 };
 use oci_spec::image::ImageConfiguration;
 
 use super::{
-    disk::{self, DiskError},
-    initramfs::{self, InitramfsError},
+    boot::{self, Boot},
+    disk::DiskError,
+    initramfs::InitramfsError,
     kernel::Kernel,
-    root_image::{self, RootImageError},
+    root_image::RootImageError,
+    snapshot::{Lent, SnapshotError},
+    storage::Storage,
+    vmlinux::VmlinuxError,
 };
 use crate::{
     bundle::{self, Bundle, BundleError},
     network::{Attachment, HostsFiles},
+    volume::{VolumeError, VolumeStore},
 };
 
 /// Memory of a machine whose workload has no limit, in bytes.
 const MEMORY_DEFAULT: u64 = 512 << 20;
 /// Least memory that a guest's kernel and a small program fit into, in bytes.
 const MEMORY_MIN: u64 = 128 << 20;
-/// Most that a workload can write besides its image and its mounts, in bytes. It takes no room before it is written.
-const DISK_BYTES: u64 = 10 << 30;
 
 /// What runs machines on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +45,8 @@ pub struct Platform {
     pub monitor: Monitor,
     /// Its program.
     pub program: PathBuf,
+    /// Of which release that is.
+    pub version: MonitorVersion,
     /// What runs the guests' instructions.
     pub accelerator: Accelerator,
     /// The guests' kernel.
@@ -47,6 +55,8 @@ pub struct Platform {
     pub agent: PathBuf,
     /// Where what machines share is kept: initramfs, images, empty disks.
     pub cache: PathBuf,
+    /// How long a guest may take to its first word.
+    pub boot_time_max: Duration,
 }
 
 /// Everything that makes one machine.
@@ -72,6 +82,12 @@ pub struct MachineRequest<'a> {
     pub link_name: &'a str,
     /// The workload's cgroup, relative to the mounts of the hierarchies, beginning with `/`.
     pub cgroup_path: &'a str,
+    /// The node's volumes.
+    pub volumes: &'a VolumeStore,
+    /// Directories of the node itself, which no workload may have.
+    pub reserved: &'a [PathBuf],
+    /// What it goes on from; `None` boots the image.
+    pub resume: Option<&'a Lent>,
 }
 
 /// Why there is no machine.
@@ -83,12 +99,30 @@ pub enum MachineError {
     /// Something that only containers have.
     #[error("{0} can't be given to a microVM")]
     Unsupported(&'static str),
+    /// A directory of the host, with a monitor that can't share any.
+    #[error("a directory of the host can't be given to a microVM of {}", .0.as_str())]
+    NoSharing(Monitor),
+    /// A directory of the host, without the program that serves it.
+    #[error("a directory of the host needs virtiofsd, which is not installed")]
+    NoFileServer,
+    /// One volume twice, in two ways.
+    #[error("the volume {0} can't be mounted both to write and to read only")]
+    TwoWays(VolumeName),
+    /// A volume can't be used.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// What was lent of a snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// Too little for a kernel.
     #[error("{0} of memory are too little for a microVM: its kernel needs at least 128MiB")]
     Memory(MemoryBytes),
     /// The initramfs.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
+    /// The kernel as a program.
+    #[error(transparent)]
+    Kernel(#[from] VmlinuxError),
     /// The image as a filesystem.
     #[error("the image can't be made a filesystem")]
     RootImage(#[from] RootImageError),
@@ -115,35 +149,57 @@ pub fn prepare(request: &MachineRequest<'_>, platform: &Platform) -> Result<Bund
     check(request.spec)?;
     let process = process(request)?;
     let stop_signal = bundle::stop_signal(request.spec, request.image)?;
-    let initrd = initramfs::build(&platform.kernel, &platform.agent, &platform.cache)?;
-    let image = root_image::build(request.image_digest, request.layers, &platform.cache)?;
-    let writable = request.directory.join("writable.ext4");
-    disk::create(&writable, DISK_BYTES, &platform.cache)?;
-    let (spec, memory) = (request.spec, request.spec.memory.map_or(MEMORY_DEFAULT, MemoryBytes::bytes));
+    let boot = Boot::of(request, platform)?;
+    let storage = Storage::of(request, platform.monitor)?;
+    let spec = request.spec;
     let machine = MachineSpec {
         monitor: platform.monitor,
         program: platform.program.clone(),
         accelerator: platform.accelerator,
-        kernel: platform.kernel.image.clone(),
-        initrd,
-        cpus: spec.cpu.map_or(1, |cpu| cpu.millis().div_ceil(1000)),
-        memory_mib: u32::try_from(memory >> 20).unwrap_or(u32::MAX),
+        kernel: boot.kernel,
+        initrd: boot.initrd,
+        cpus: cpus(spec),
+        memory_mib: memory_mib(spec),
         cpu_millis: spec.cpu.map(CpuMillis::millis),
-        disks: vec![
-            MachineDisk { serial: "image".to_owned(), path: image, read_only: true },
-            MachineDisk { serial: "writable".to_owned(), path: writable, read_only: false },
-        ],
+        disks: [
+            MachineDisk { serial: "image".to_owned(), path: boot.image, read_only: true },
+            MachineDisk { serial: "writable".to_owned(), path: boot.writable, read_only: false },
+        ]
+        .into_iter()
+        .chain(storage.disks)
+        .collect(),
+        shares: storage.shares,
+        io: spec.io,
         network: Some(network(request)?),
         hostname: bundle::hostname(request.id, spec),
         read_only: spec.read_only_rootfs,
-        mounts: spec.mounts.iter().map(mount).collect::<Result<_, _>>()?,
+        mounts: storage.mounts,
         process,
+        pids_max: Some(spec.pids_max),
         cgroup: request.cgroup_path.into(),
         console_log: request.directory.join("console.log"),
         oom_events: request.directory.join("oom"),
+        boot_time_max_ms: u64::try_from(platform.boot_time_max.as_millis()).unwrap_or(u64::MAX),
+        resume: boot.resume,
+        // The ids that a container of this workload would have.
+        monitor_id: Some(bundle::Mapping::first_of(request.attachment.address)),
     };
     write(request.machine_directory, &machine)?;
+    boot::remember(&machine, request, platform)?;
     Ok(Bundle { directory: request.directory.to_owned(), stop_signal })
+}
+
+/// Virtual CPUs of a workload's machine.
+#[must_use]
+pub fn cpus(spec: &WorkloadSpec) -> u32 {
+    spec.cpu.map_or(1, |cpu| cpu.millis().div_ceil(1000))
+}
+
+/// Memory of a workload's machine, in MiB.
+#[must_use]
+pub fn memory_mib(spec: &WorkloadSpec) -> u32 {
+    let bytes = spec.memory.map_or(MEMORY_DEFAULT, MemoryBytes::bytes);
+    u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
 fn check(spec: &WorkloadSpec) -> Result<(), MachineError> {
@@ -192,20 +248,6 @@ fn network(request: &MachineRequest<'_>) -> Result<MachineNetwork, MachineError>
         resolv_conf: read(files.resolv_conf)?,
         hosts: read(files.hosts)?,
     })
-}
-
-fn mount(mount: &hypercore_model::Mount) -> Result<MachineMount, MachineError> {
-    match &mount.source {
-        MountSource::Tmpfs { size_bytes } => Ok(MachineMount {
-            source: String::new(),
-            kind: "tmpfs".to_owned(),
-            target: mount.target.clone(),
-            read_only: mount.read_only,
-            size_bytes: size_bytes.unwrap_or(0),
-        }),
-        MountSource::Bind(_) => Err(MachineError::Unsupported("a directory of the host")),
-        MountSource::Volume(_) => Err(MachineError::Unsupported("a volume")),
-    }
 }
 
 /// Writes the specification where nobody but root can read it.

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use hypercore_copy::shown::shown;
 use hypercore_wire::{
     ErrorCode, Message,
-    message::{AskStats, Fault, Stats},
+    message::{AskStats, Fault, Snapshot, Stats},
 };
 
 use crate::sandbox::link::{Link, LinkError};
@@ -34,6 +34,18 @@ impl ContactError {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Refused(fault) if fault.code == ErrorCode::TOO_MANY)
+    }
+
+    /// Whether there is no room for what was to be written.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Refused(fault) if fault.code == ErrorCode::FULL)
+    }
+
+    /// Whether the engine can't do it at all.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Refused(fault) if fault.code == ErrorCode::UNSUPPORTED)
     }
 }
 
@@ -75,6 +87,18 @@ impl Contact {
     pub async fn stats(&self, time_max: Duration) -> Result<Stats, ContactError> {
         match self.request(AskStats {}, time_max).await? {
             Message::Stats(stats) => Ok(stats),
+            other => Err(LinkError::Unexpected(other.number()).into()),
+        }
+    }
+
+    /// Has the machine written into `directory`, which is empty, for at most `time_max`. It goes on afterwards.
+    ///
+    /// # Errors
+    /// As [`Self::request`]; what was written until then is not to be used.
+    pub async fn snapshot(&self, directory: &Path, time_max: Duration) -> Result<(), ContactError> {
+        let request = Snapshot { directory: directory.to_string_lossy().into_owned() };
+        match self.request(request, time_max).await? {
+            Message::Snapshotted(_) => Ok(()),
             other => Err(LinkError::Unexpected(other.number()).into()),
         }
     }
@@ -144,7 +168,9 @@ mod tests {
     #[tokio::test]
     async fn a_guests_words_are_made_fit_to_be_shown() {
         let fault = Fault::new(ErrorCode::INTERNAL, "no\u{1b}[2J\n".repeat(1000));
-        let Err(ContactError::Refused(fault)) = asked(Some(fault.into())).await else { panic!("not refused") };
+        let Err(ContactError::Refused(fault)) = asked(Some(fault.into())).await else {
+            panic!("not refused")
+        };
         assert!(fault.message.len() < 1000 && !fault.message.contains(char::is_control), "{fault:?}");
     }
 

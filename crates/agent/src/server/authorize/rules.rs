@@ -27,6 +27,7 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         "hypercore.v1.ClusterService" => cluster(method),
         "hypercore.v1.ImageService" => image(method),
         "hypercore.v1.NodeService" => (method == "Info").then_some(Needs(Read)),
+        "hypercore.v1.SnapshotService" => snapshot(method),
         "hypercore.v1.TokenService" => token(method),
         "hypercore.v1.VolumeService" => volume(method),
         _ => None,
@@ -38,6 +39,8 @@ fn cluster(method: &str) -> Option<Rule> {
         "List" | "Inspect" | "Logs" | "Wait" | "Progress" | "Events" | "Stats" => Needs(Read),
         // Copying out of a workload opens its files, which is more than its output.
         "Spawn" | "Stop" | "Kill" | "Remove" | "Exec" | "Attach" | "Pause" | "Resume" | "Copy" => Needs(Run),
+        // A snapshot holds the memory of what its tenant runs: who may execute in that may have it.
+        "Snapshot" | "Restore" | "Fork" => Needs(Run),
         _ => return None,
     })
 }
@@ -58,6 +61,14 @@ fn volume(method: &str) -> Option<Rule> {
     Some(match method {
         "List" | "Inspect" => NeedsUnbound(Read),
         "Create" | "Remove" => NeedsUnbound(Run),
+        _ => return None,
+    })
+}
+
+fn snapshot(method: &str) -> Option<Rule> {
+    Some(match method {
+        "List" => Needs(Read),
+        "Remove" => Needs(Run),
         _ => return None,
     })
 }

@@ -151,4 +151,30 @@ impl ClusterService for Service {
     ) -> Result<Response<Self::CopyStream>, Status> {
         Err(Status::unimplemented("no test plays `copy`"))
     }
+
+    async fn snapshot(
+        &self,
+        call: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<v1::SnapshotResponse>, Status> {
+        let call = call.into_inner();
+        self.note(format!("snapshot {call:?}"))?;
+        let (workload, name) = (self.find(&call.id)?.id, call.name);
+        let snapshot = v1::Snapshot { name, workload, size_bytes: 5 << 20, ..Default::default() };
+        Ok(Response::new(v1::SnapshotResponse { snapshot: Some(snapshot) }))
+    }
+
+    async fn restore(
+        &self,
+        call: Request<v1::RestoreRequest>,
+    ) -> Result<Response<v1::VmSpawnResponse>, Status> {
+        self.note(format!("restore {:?}", call.into_inner()))?;
+        Ok(Response::new(v1::VmSpawnResponse { id: ID.into(), url: String::new() }))
+    }
+
+    async fn fork(&self, call: Request<v1::ForkRequest>) -> Result<Response<v1::ForkResponse>, Status> {
+        let call = call.into_inner();
+        self.note(format!("fork {call:?}"))?;
+        let clone = || v1::VmSpawnResponse { id: ID.into(), url: String::new() };
+        Ok(Response::new(v1::ForkResponse { clones: (0..call.count).map(|_| clone()).collect() }))
+    }
 }
