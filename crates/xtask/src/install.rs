@@ -50,6 +50,9 @@ pub(crate) const DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0
 /// Checks licences, sources and duplicates.
 pub(crate) const DENY: CargoTool = CargoTool { name: "cargo-deny", version: "0.20.2", features: &[] };
 
+/// The vsock of QEMU's machines in tests: some 80 s to build, 4 MiB, no library of the host's.
+const VSOCK_DEVICE: CargoTool = CargoTool { name: "vhost-device-vsock", version: "0.3.0", features: &[] };
+
 /// Installs those of `wanted` that are missing.
 ///
 /// # Errors
@@ -86,9 +89,26 @@ pub(crate) fn cargo_tool(tool: &CargoTool) -> Result<()> {
     if shell::succeeds(Command::new(tool.name).arg("--version")) {
         return Ok(());
     }
+    build(tool, &[])
+}
+
+/// Builds the vsock device into `target/tools` unless it is there. A machine that can't do without it: the test that
+/// needs it says that it was skipped.
+pub(crate) fn vsock_device() {
+    if hypercore_fixtures::vsock_device().is_some() {
+        return;
+    }
+    let root = shell::workspace().join("target/tools");
+    if let Err(error) = build(&VSOCK_DEVICE, &["--root", &root.to_string_lossy()]) {
+        println!("there is no vsock device: {error:#}");
+    }
+}
+
+fn build(tool: &CargoTool, place: &[&str]) -> Result<()> {
     println!("{} is missing; building {} takes some minutes", tool.name, tool.version);
     let mut command = shell::cargo();
-    command.args(["install", "--locked", "--version", tool.version]).args(tool.features).arg(tool.name);
+    command.args(["install", "--locked", "--version", tool.version]).args(place).args(tool.features);
+    command.arg(tool.name);
     // A tool that runs for seconds needn't be optimised for minutes.
     command.envs([
         ("CARGO_PROFILE_RELEASE_LTO", "off"),

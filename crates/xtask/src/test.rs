@@ -27,6 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     shell::run(shell::cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     guest::build("debug")?;
     kernel::fetch();
+    install::vsock_device();
     if arguments.is_empty() {
         shell::run(shell::cargo().args(["test", "--workspace", "--doc", "--locked", "--quiet"]))?;
     }

@@ -24,14 +24,18 @@ use hypercore_wire::{
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
-    sys::prctl,
+    sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+    },
 };
 
 use super::{
     boot,
     disks::{self, Held},
+    end_note::EndNote,
     exchange::Exchange,
-    network, peer,
+    firecracker, network, peer,
     relay::Relay,
     shares::Shares,
     signals::Signals,
@@ -123,7 +127,8 @@ pub(super) fn delete(container: &Container) -> Result<(), DeleteError> {
     if let Ok(path) = fs::read_to_string(directory.join(CGROUP_FILE)) {
         Cgroup::at(Path::new(&path))?.remove()?;
     }
-    match fs::remove_dir_all(&directory) {
+    let cleared = firecracker::clear(&directory).and_then(|()| fs::remove_dir_all(&directory));
+    match cleared {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(DeleteError::Directory { path: directory, source })
         }
@@ -151,10 +156,9 @@ impl<'a> Machine<'a> {
         let disks = disks::hold(spec).map_err(|error| engine_failure("its disks can't be taken", &error))?;
         let mut shares = Shares::serve(spec, &container.directory())
             .map_err(|error| engine_failure("the machine can't be begun", &error))?;
-        let tap = spec.network.as_ref().map(network::enter).transpose();
-        let tap = tap.map_err(|error| engine_failure("the machine's network can't be entered", &error))?;
-        let vmm =
-            vmm::of(spec.monitor).map_err(|error| engine_failure("the machine can't be begun", &error))?;
+        let vmm = vmm::of(spec.monitor);
+        let tap = take_network(spec, vmm)
+            .map_err(|error| engine_failure("the machine's network can't be entered", &error))?;
         let place = Place::within(container.directory());
         let mut process = start(spec, vmm, &place, tap.as_ref())?;
         // Ours was only to be inherited.
@@ -195,8 +199,21 @@ impl<'a> Machine<'a> {
             self.end();
             return engine::complain(1, &error);
         }
-        // A machine that went away took its process along, as by SIGKILL.
-        let exit = relay.run(streams, signals).unwrap_or(Exit::Signal(libc::SIGKILL as u8));
+        // Without the note, its end is told by its status alone.
+        let note = EndNote::begin(self.spec).ok();
+        let exit = match relay.run(streams, signals) {
+            Ok(exit) => {
+                note.map(EndNote::forget);
+                exit
+            }
+            // A machine that went away took its process along, as by SIGKILL.
+            Err(_) => {
+                let status = boot::wait_for_end(&mut self.process);
+                let console = boot::console_tail(&self.spec.console_log);
+                note.map(|note| note.tell(self.spec.monitor, status, &console));
+                Exit::Signal(libc::SIGKILL as u8)
+            }
+        };
         if exit == Exit::OutOfMemory {
             // Without the count, it looks like any kill.
             let _ = fs::write(&self.spec.oom_events, "oom_kill 1\n");
@@ -257,6 +274,15 @@ fn settle(container: &Container, spec: &MachineSpec) -> Result<UnixListener, Fai
     Ok(listener)
 }
 
+/// The machine's network, for an engine that is given it open.
+fn take_network(spec: &MachineSpec, vmm: &dyn Vmm) -> io::Result<Option<OwnedFd>> {
+    match (&spec.network, spec.monitor_id) {
+        (Some(network), Some(owner)) if vmm.opens_tap() => network::give(network, owner).map(|()| None),
+        (Some(network), _) if !vmm.opens_tap() => network::enter(network).map(Some),
+        _ => Ok(None),
+    }
+}
+
 #[allow(unsafe_code, reason = "what a child does between fork and exec can't be said safely")]
 pub(super) fn start(
     spec: &MachineSpec,
@@ -271,9 +297,11 @@ pub(super) fn start(
             .map_err(|error| engine_failure("the machine's network can't be handed over", &error))?;
     }
     let parent = nix::unistd::getpid();
-    // SAFETY: both are plain system calls, which allocate nothing and take no lock.
+    // SAFETY: all are plain system calls, which allocate nothing and take no lock.
     unsafe {
         command.pre_exec(move || {
+            // A core dump would be the guest's memory, on the host's disk.
+            setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
             prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             nix::sys::signal::SigSet::empty().thread_set_mask()?;
             // A parent that died in between would never be missed.

@@ -3,3 +3,4 @@
 mod engine;
 mod sandbox;
 mod v2;
+mod vsock;

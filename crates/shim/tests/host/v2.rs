@@ -14,7 +14,7 @@ use std::{
 
 use hypercore_fixtures::{guest_kernel, skip_without_machines};
 use hypercore_model::{
-    Digest,
+    Digest, IoLimits,
     machine::{Accelerator, MachineDisk, MachineMount, MachineProcess, MachineSpec, Monitor},
 };
 use hypercore_runtime::machine::{disk, initramfs, kernel::Kernel, root_image};
@@ -115,6 +115,8 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
             disk("image", root_image::build(&digest, &[image], scratch).unwrap(), true),
             disk("writable", writable, false),
         ],
+        shares: Vec::new(),
+        io: IoLimits::default(),
         network: None,
         hostname: "v2".to_owned(),
         read_only: false,
@@ -128,11 +130,13 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
             tty: false,
             stdin_open: false,
         },
+        pids_max: None,
         cgroup: format!("/{}/v2", group.0).into(),
         console_log: scratch.join("console.log"),
         oom_events: scratch.join("oom"),
         boot_time_max_ms: hypercore_model::machine::BOOT_TIME_MAX_MS_DEFAULT,
         resume: None,
+        monitor_id: None,
     }
 }
 
