@@ -18,10 +18,14 @@ use hypercore_wire::{
     credit::CreditError,
     message::{Exec, ExecExited, ExecStarted, Fault, Size, Stderr, Stdout, Window},
 };
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
 
 use crate::{
     link::Sender,
+    outlet::Outlet,
     output::{self, Allowance},
     process::{self, Ends, First},
     reaper::{Ending, Reaper},
@@ -48,23 +52,30 @@ pub(crate) struct Execution {
     /// What the host may still send; shared with the thread that gives it back.
     input_credit: Arc<Mutex<Credit>>,
     has_terminal: bool,
+    /// Where its threads tell what it does.
+    outlet: Outlet,
+    /// It is the workload's first process.
+    pub(crate) is_first: bool,
 }
 
-/// What the threads of an execution tell the host.
-#[derive(Clone)]
-struct Report {
-    sender: Sender,
-    stream: StreamId,
+/// A process that was started.
+pub(crate) struct Started {
+    pid: Pid,
+    pub(crate) ending: Arc<Ending>,
+    pub(crate) ends: Ends,
+    is_first: bool,
 }
 
 /// Puts a command together and starts it, as the workload's first process or joining that.
-pub(crate) fn spawn(reaper: &Reaper, exec: &Exec) -> Result<(u32, Arc<Ending>, Ends), Fault> {
+pub(crate) fn spawn(reaper: &Reaper, exec: &Exec) -> Result<Started, Fault> {
     let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
     let (command, ends) = process::command(exec, first.as_ref())?;
     let program = exec.argv.first().map_or("", String::as_str);
     let (child, ending) = reaper.start(command).map_err(|error| process::start_fault(program, &error))?;
+    let is_first = first.is_none();
     first.get_or_insert_with(|| First::of(exec, child.id()));
-    Ok((child.id(), ending, ends))
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    Ok(Started { pid, ending, ends, is_first })
 }
 
 /// Where the workload's files are; `None` before its first process runs.
@@ -80,12 +91,10 @@ pub(crate) fn start(
     sender: &Sender,
     admission: Admission,
 ) -> Result<Execution, Fault> {
-    let (pid, ending, ends) = spawn(reaper, &exec)?;
-    let report = Report { sender: sender.clone(), stream };
-    let pid = i32::try_from(pid).unwrap_or(i32::MAX);
-    report.sender.send(stream, Flags::NONE, ExecStarted { pid });
+    let Started { pid, ending, ends, is_first } = spawn(reaper, &exec)?;
+    sender.send(stream, Flags::NONE, ExecStarted { pid: pid.as_raw() });
     let mut execution = Execution {
-        pid: Pid::from_raw(pid),
+        pid,
         ending,
         is_over: Arc::default(),
         allowance: Arc::new(Allowance::by_credit()),
@@ -93,23 +102,26 @@ pub(crate) fn start(
         input: None,
         input_credit: Arc::default(),
         has_terminal: exec.tty,
+        outlet: Outlet::over(sender.clone(), stream),
+        is_first,
     };
-    execution.connect(ends, exec.stdin, &report, admission);
+    execution.connect(ends, exec.stdin, admission);
     Ok(execution)
 }
 
 impl Execution {
-    fn connect(&mut self, ends: Ends, wants_input: bool, report: &Report, admission: Admission) {
+    fn connect(&mut self, ends: Ends, wants_input: bool, admission: Admission) {
         self.terminal = ends.terminal;
         if let Some(stdin) = ends.stdin.filter(|_| wants_input) {
-            self.input = Some(self.feed(stdin, report.clone()));
+            self.input = Some(self.feed(stdin));
         }
         let outputs: Vec<_> = [(ends.stdout, false), (ends.stderr, true)]
             .into_iter()
             .filter_map(|(end, is_stderr)| Some((File::from(end?), is_stderr)))
-            .map(|(output, is_stderr)| self.read(output, is_stderr, report.clone()))
+            .map(|(output, is_stderr)| self.read(output, is_stderr))
             .collect();
-        let (ending, is_over, report) = (Arc::clone(&self.ending), Arc::clone(&self.is_over), report.clone());
+        let (ending, is_over, outlet) =
+            (Arc::clone(&self.ending), Arc::clone(&self.is_over), self.outlet.clone());
         thread::spawn(move || {
             for output in outputs {
                 // A thread that panicked took the machine with it.
@@ -118,29 +130,33 @@ impl Execution {
             let exit = ending.wait();
             is_over.store(true, Ordering::Release);
             drop(admission);
-            report.sender.send(report.stream, Flags::END_STREAM, ExecExited { exit });
+            outlet.finish(ExecExited { exit });
         });
     }
 
-    fn read(&self, output: File, is_stderr: bool, report: Report) -> thread::JoinHandle<()> {
+    fn read(&self, output: File, is_stderr: bool) -> thread::JoinHandle<()> {
         let (ending, allowance) = (Arc::clone(&self.ending), Arc::clone(&self.allowance));
-        let has_terminal = self.has_terminal;
+        let (has_terminal, outlet) = (self.has_terminal, self.outlet.clone());
         thread::spawn(move || {
             output::pump(output, has_terminal, &ending, &allowance, |data| match is_stderr {
-                false => report.sender.send(report.stream, Flags::NONE, Stdout { data }),
-                true => report.sender.send(report.stream, Flags::NONE, Stderr { data }),
+                false => outlet.send(Flags::NONE, Stdout { data: data.to_vec() }),
+                true => outlet.send(Flags::NONE, Stderr { data: data.to_vec() }),
             });
         })
     }
 
     /// Starts the thread that writes to the process's input, and lets the host send.
-    fn feed(&self, stdin: OwnedFd, report: Report) -> mpsc::Sender<Vec<u8>> {
+    fn feed(&self, stdin: OwnedFd) -> mpsc::Sender<Vec<u8>> {
         let (input, pieces) = mpsc::channel::<Vec<u8>>();
-        let credit = Arc::clone(&self.input_credit);
+        let (credit, outlet) = (Arc::clone(&self.input_credit), self.outlet.clone());
         let give_back = move |bytes: u32| {
-            let granted = credit.lock().unwrap_or_else(PoisonError::into_inner).grant(bytes);
-            granted.expect("what is given back was granted before");
-            report.sender.send(report.stream, Flags::NONE, Window { bytes });
+            let route = {
+                let mut credit = credit.lock().unwrap_or_else(PoisonError::into_inner);
+                credit.grant(bytes).expect("what is given back was granted before");
+                // Under the same lock as an adoption, which tells all that there is: never both.
+                outlet.route()
+            };
+            route.send(Window { bytes });
         };
         give_back(INPUT_CREDIT);
         let has_terminal = self.has_terminal;
@@ -181,7 +197,7 @@ impl Execution {
     /// Sends a signal. It may have ended just now, which is said anyway.
     pub(crate) fn signal(&self, number: i32) {
         if self.ending.exit().is_none()
-            && let Ok(signal) = nix::sys::signal::Signal::try_from(number)
+            && let Ok(signal) = Signal::try_from(number)
         {
             let _ = kill(self.pid, signal);
         }
@@ -201,12 +217,35 @@ impl Execution {
         self.is_over.load(Ordering::Acquire)
     }
 
+    /// Goes on with another host, on a stream of its own: both credits begin anew.
+    pub(crate) fn adopt(&self, sender: &Sender, stream: StreamId) {
+        self.allowance.renew();
+        sender.send(stream, Flags::NONE, ExecStarted { pid: self.pid.as_raw() });
+        let bytes = {
+            let credit = self.input_credit.lock().unwrap_or_else(PoisonError::into_inner);
+            self.outlet.move_to(sender.clone(), stream);
+            u32::try_from(credit.available()).unwrap_or(u32::MAX)
+        };
+        if self.input.is_some() && bytes > 0 {
+            sender.send(stream, Flags::NONE, Window { bytes });
+        }
+    }
+
     /// The host is gone; a terminal that nobody can ever see again is hung up.
     pub(crate) fn abandon(mut self) {
         self.input = None;
         self.allowance.abandon();
+        self.outlet.abandon();
         if self.has_terminal {
             self.signal(libc::SIGHUP);
         }
+    }
+
+    /// Ends it and all that it leads: who asked for it is the host of another machine.
+    pub(crate) fn end(self) {
+        // Each was made the leader of a group of its own; one that has ended leads nothing.
+        let _ = killpg(self.pid, Signal::SIGKILL);
+        self.signal(libc::SIGKILL);
+        self.abandon();
     }
 }

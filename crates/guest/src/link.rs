@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use hypercore_wire::{
@@ -15,9 +15,38 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// Bytes read at once.
 const READ_LEN_MAX: usize = 16 * 1024;
 
-/// The writing end, which many threads hold. When the conversation is over there is none: a port can be opened once.
+/// The writing end, which many threads hold.
 #[derive(Debug, Clone)]
-pub(crate) struct Sender(Arc<Mutex<Option<File>>>);
+pub(crate) struct Sender(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    gate: Mutex<Gate>,
+    changed: Condvar,
+}
+
+/// Whether something may be sent.
+#[derive(Debug)]
+enum Gate {
+    Open(File),
+    /// Not now: whoever wants to waits.
+    Held(File),
+    /// Nothing more: the machine goes on from a snapshot, whose host was another one.
+    Left,
+    /// Nothing more. A port can be opened once, so that the file is gone too.
+    Closed,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// The host will get it.
+    Yes,
+    /// The host takes nothing any more.
+    No,
+    /// That host never gets it, and another one may want it: the machine goes on from a snapshot.
+    Left,
+}
 
 /// A connection. Its reading end belongs to one thread.
 #[derive(Debug)]
@@ -55,7 +84,7 @@ impl Link {
 
     fn over(fd: OwnedFd, is_port: bool) -> io::Result<Self> {
         let reader = File::from(fd);
-        let sender = Sender(Arc::new(Mutex::new(Some(reader.try_clone()?))));
+        let sender = Sender::over(reader.try_clone()?);
         Ok(Self { reader, decoder: Decoder::new(), sender, is_port })
     }
 
@@ -90,6 +119,15 @@ impl Link {
         }
     }
 
+    /// Begins a new conversation over the same port, because the machine went on from a snapshot: who held the old
+    /// one's sender sends nothing any more. `false` when there is nothing to speak over: a socket ends with its host.
+    pub(crate) fn begin_anew(&mut self, is_greeted: bool) -> bool {
+        let Some(file) = self.sender.leave() else { return false };
+        self.sender = Sender::over(file);
+        // What was begun by the old host is never ended.
+        is_greeted || (self.is_port && self.wait_for_host().is_ok())
+    }
+
     /// The connection itself, for who speaks something else over it.
     pub(crate) fn into_file(self) -> File {
         self.reader
@@ -120,18 +158,82 @@ impl Link {
 }
 
 impl Sender {
-    /// Sends a message. `false` when the host no longer takes any.
+    fn over(file: File) -> Self {
+        Self(Arc::new(Shared { gate: Mutex::new(Gate::Open(file)), changed: Condvar::new() }))
+    }
+
+    /// Sends a message. `false` when this host takes no more.
     pub(crate) fn send(&self, stream: StreamId, flags: Flags, message: impl Into<Message>) -> bool {
+        self.try_send(stream, flags, message) == Sent::Yes
+    }
+
+    /// Sends a message, and says whether another host may want it instead.
+    pub(crate) fn try_send(&self, stream: StreamId, flags: Flags, message: impl Into<Message>) -> Sent {
         let mut bytes = Vec::with_capacity(64);
         if message.into().encode_to(stream, flags, &mut bytes).is_err() {
-            return false;
+            return Sent::No;
         }
-        self.lock().as_mut().is_some_and(|file| file.write_all(&bytes).is_ok())
+        let is_held = |gate: &mut Gate| matches!(gate, Gate::Held(_));
+        let mut gate =
+            self.0.changed.wait_while(self.lock(), is_held).unwrap_or_else(PoisonError::into_inner);
+        match &mut *gate {
+            Gate::Open(file) => match file.write_all(&bytes) {
+                Ok(()) => Sent::Yes,
+                Err(_) => Sent::No,
+            },
+            Gate::Left => Sent::Left,
+            Gate::Held(_) | Gate::Closed => Sent::No,
+        }
+    }
+
+    /// Holds back everything from here on, after the frame that is being sent.
+    pub(crate) fn hold(&self) {
+        let mut gate = self.lock();
+        *gate = match std::mem::replace(&mut *gate, Gate::Closed) {
+            Gate::Open(file) => Gate::Held(file),
+            other => other,
+        };
+    }
+
+    /// Sends the last message before the machine rests, past those that are held back.
+    pub(crate) fn send_last(&self, stream: StreamId, message: impl Into<Message>) {
+        let mut bytes = Vec::with_capacity(64);
+        let encoded = message.into().encode_to(stream, Flags::END_STREAM, &mut bytes);
+        if let (Ok(()), Gate::Held(file)) = (encoded, &mut *self.lock()) {
+            // A host that is gone takes the machine with it.
+            let _ = file.write_all(&bytes);
+        }
+    }
+
+    /// Lets what was held back go.
+    pub(crate) fn release(&self) {
+        let mut gate = self.lock();
+        *gate = match std::mem::replace(&mut *gate, Gate::Closed) {
+            Gate::Held(file) => Gate::Open(file),
+            other => other,
+        };
+        self.0.changed.notify_all();
     }
 
     /// Hangs up.
     pub(crate) fn close(&self) {
-        *self.lock() = None;
+        *self.lock() = Gate::Closed;
+        self.0.changed.notify_all();
+    }
+
+    /// Gives up a conversation that another host had, and what it was held over.
+    fn leave(&self) -> Option<File> {
+        let left = std::mem::replace(&mut *self.lock(), Gate::Left);
+        self.0.changed.notify_all();
+        match left {
+            Gate::Open(file) | Gate::Held(file) => Some(file),
+            Gate::Left | Gate::Closed => None,
+        }
+    }
+
+    /// Whether both lead to the same conversation.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Says that a request failed, which ends its stream.
@@ -140,7 +242,7 @@ impl Sender {
         let _ = self.send(stream, Flags::END_STREAM, Fault::new(code, message));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<File>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Gate> {
+        self.0.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

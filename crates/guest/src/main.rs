@@ -22,14 +22,18 @@
 
 mod account;
 mod boot;
+mod cgroup;
+mod connections;
 mod copy;
 mod entropy;
 mod execution;
 mod freeze;
+mod identity;
 mod inside;
 mod link;
 mod network;
 mod oneshot;
+mod outlet;
 mod output;
 mod prepare;
 mod process;

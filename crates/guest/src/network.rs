@@ -10,6 +10,8 @@ use std::{
 use hypercore_wire::message::Prepare;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::{boot, connections};
+
 /// Which step failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NetworkError {
@@ -69,14 +71,25 @@ struct Interface {
     v6: Option<OwnedFd>,
 }
 
-/// Gives the interface what the host says. Taking it down first makes it forget all that was said before.
-pub(crate) fn configure(wanted: &Prepare) -> Result<(), NetworkError> {
+/// Gives the interface what the host says. Taking it down first makes it forget all that was said before; when it was
+/// another machine's, that one's connections end here, while nothing can tell their other ends.
+pub(crate) fn configure(wanted: &Prepare, is_again: bool) -> Result<(), NetworkError> {
     bring_up("lo")?;
+    if wanted.addresses.is_empty() && !is_again {
+        return Ok(());
+    }
+    let interface = match Interface::find() {
+        Err(NetworkError::NoInterface) if wanted.addresses.is_empty() => return Ok(()),
+        found => found?,
+    };
+    interface.set_flag("taking down", libc::IFF_UP, false)?;
+    if is_again && let Err(error) = connections::end() {
+        // They hang until they time out, without an address that anything could answer to.
+        boot::complain(&format!("the connections of the machine that was saved can't be ended: {error}"));
+    }
     if wanted.addresses.is_empty() {
         return Ok(());
     }
-    let interface = Interface::find()?;
-    interface.set_flag("taking down", libc::IFF_UP, false)?;
     interface.set_flag("the way of finding neighbours", libc::IFF_NOARP, wanted.is_point_to_point)?;
     if let Some(text) = &wanted.hardware_address {
         interface.set_hardware_address(parse_hardware_address(text)?)?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     execution,
-    output::{self, Allowance},
+    output::{self, Allowance, Delivery},
     reaper::Ending,
     session::Machine,
 };
@@ -68,7 +68,8 @@ fn run(machine: &Arc<Machine>, request: Request) -> Result<Answer, String> {
     let _admission = machine.admit().ok_or("too many executions run already")?;
     let argv = [vec![request.cmd], request.args].concat();
     let exec = Exec { argv, env: request.env, cwd: None, user: None, tty: false, stdin: false, size: None };
-    let (_, ending, ends) = execution::spawn(&machine.reaper, &exec).map_err(|fault| fault.message)?;
+    let started = execution::spawn(&machine.reaper, &exec).map_err(|fault| fault.message)?;
+    let (ending, ends) = (started.ending, started.ends);
     let (stdout, stderr) = (collect(ends.stdout, &ending), collect(ends.stderr, &ending));
     let text = |collected: thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&collected.join().unwrap_or_default()).into_owned()
@@ -90,7 +91,7 @@ fn collect(output: Option<std::os::fd::OwnedFd>, ending: &Arc<Ending>) -> thread
         output::pump(output.into(), false, &ending, &Allowance::unlimited(), |piece| {
             let room = OUTPUT_LEN_MAX - collected.len();
             collected.extend_from_slice(&piece[..piece.len().min(room)]);
-            true
+            Delivery::Done
         });
         collected
     })

@@ -57,6 +57,11 @@ impl Allowance {
         granted
     }
 
+    /// Nothing again, until another host allows it.
+    pub(crate) fn renew(&self) {
+        *self.lock() = State::Credit(Credit::default());
+    }
+
     /// Nobody takes anything any more.
     pub(crate) fn abandon(&self) {
         *self.lock() = State::Abandoned;
@@ -88,13 +93,24 @@ impl Allowance {
     }
 }
 
+/// What became of a piece of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It was taken.
+    Done,
+    /// Nobody takes anything any more.
+    Gone,
+    /// It was not, and another host takes it now, by credit of its own.
+    Moved,
+}
+
 /// Reads an output to its end. `send` gets each piece, until it says that nobody takes any more.
 pub(crate) fn pump(
     output: File,
     is_terminal: bool,
     ending: &Arc<Ending>,
     allowance: &Allowance,
-    mut send: impl FnMut(Vec<u8>) -> bool,
+    mut send: impl FnMut(&[u8]) -> Delivery,
 ) {
     let mut pump = Pump { output, is_terminal, left: None };
     let mut buffer = vec![0; READ_LEN_MAX];
@@ -104,13 +120,21 @@ pub(crate) fn pump(
         let len_max = room.unwrap_or(READ_LEN_MAX).min(READ_LEN_MAX);
         match pump.read(&mut buffer[..len_max]) {
             Ok(0) | Err(_) => return,
-            Ok(len) if room.is_some() => {
-                allowance.spend(len);
-                if !send(buffer[..len].to_vec()) {
-                    allowance.abandon();
-                }
-            }
-            Ok(_) => {}
+            Ok(len) => deliver(&buffer[..len], allowance, &mut send),
+        }
+    }
+}
+
+/// Sends what was read, to whoever takes it, as it is allowed.
+fn deliver(mut rest: &[u8], allowance: &Allowance, send: &mut impl FnMut(&[u8]) -> Delivery) {
+    while !rest.is_empty() {
+        let Some(room) = allowance.wait() else { return };
+        let (piece, later) = rest.split_at(room.min(rest.len()));
+        allowance.spend(piece.len());
+        match send(piece) {
+            Delivery::Done => rest = later,
+            Delivery::Gone => return allowance.abandon(),
+            Delivery::Moved => {}
         }
     }
 }

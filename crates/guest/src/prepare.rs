@@ -16,7 +16,7 @@ use nix::{
 };
 
 use crate::{
-    entropy, inside,
+    cgroup, entropy, identity, inside,
     network::{self, NetworkError},
     root::{self, ROOT, RootError},
 };
@@ -50,6 +50,15 @@ pub(crate) enum PrepareError {
         /// Why not.
         source: io::Error,
     },
+    /// The workload's control group.
+    #[error("its processes can't be limited, for which the guest's kernel needs CONFIG_CGROUP_PIDS: {0}")]
+    Pids(#[source] io::Error),
+    /// The same, after a snapshot.
+    #[error("the workload can't go on: {0}")]
+    Thaw(#[source] io::Error),
+    /// The machine's id.
+    #[error("/etc/machine-id can't be written: {0}")]
+    Identity(#[source] io::Error),
     /// A kind of mount that this agent doesn't know.
     #[error("mounts of the kind `{0}` are not known to this guest")]
     Kind(String),
@@ -63,18 +72,33 @@ pub(crate) fn apply(wanted: &Prepare, is_again: bool) -> Result<(), PrepareError
     if !is_again {
         root::assemble()?;
     }
-    network::configure(wanted)?;
-    write_files(wanted)?;
+    network::configure(wanted, is_again)?;
     if is_again {
-        return Ok(());
+        return rename(wanted);
     }
+    write_files(wanted)?;
     for mount in &wanted.mounts {
         add_mount(mount)?;
     }
     if wanted.read_only {
         root::seal()?;
     }
-    Ok(())
+    // Without a limit, a kernel that can't make groups only can't stop them for a snapshot.
+    let grouped = cgroup::make();
+    let limited = |pids_max| grouped.and_then(|()| cgroup::limit(pids_max));
+    wanted.pids_max.map_or(Ok(()), limited).map_err(PrepareError::Pids)
+}
+
+/// Tells the workload's files that the machine is another one.
+fn rename(wanted: &Prepare) -> Result<(), PrepareError> {
+    if wanted.read_only {
+        root::unseal()?;
+    }
+    let written = write_files(wanted).and_then(|()| identity::renew().map_err(PrepareError::Identity));
+    if wanted.read_only {
+        root::seal()?;
+    }
+    written
 }
 
 fn set_clock(now_ms: u64) -> io::Result<()> {

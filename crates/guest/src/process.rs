@@ -20,7 +20,11 @@ use hypercore_wire::{
 };
 use nix::pty::Winsize;
 
-use crate::{account, root::ROOT};
+use crate::{
+    account,
+    cgroup::{self, Entrance},
+    root::ROOT,
+};
 
 /// Where programs are looked for when the workload doesn't say (docker's own default).
 const PATH_DEFAULT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -90,7 +94,10 @@ pub(crate) fn command(exec: &Exec, first: Option<&First>) -> Result<(Command, En
         None => Place::New,
         Some(first) => Place::Mounts(first.mounts.as_ref().and_then(|mounts| mounts.try_clone().ok())),
     };
-    enter(&mut command, place, cwd, &user, exec.tty)?;
+    let group = cgroup::entrance();
+    let group =
+        group.map_err(|error| Fault::new(ErrorCode::ENGINE, format!("its control group: {error}")))?;
+    enter(&mut command, place, group, cwd, &user, exec.tty)?;
     Ok((command, ends))
 }
 
@@ -172,6 +179,7 @@ enum Place {
 fn enter(
     command: &mut Command,
     place: Place,
+    group: Option<Entrance>,
     cwd: &str,
     user: &User,
     has_terminal: bool,
@@ -187,6 +195,9 @@ fn enter(
     // allocates, takes a lock or touches what other threads may hold.
     unsafe {
         command.pre_exec(move || {
+            if let Some(group) = &group {
+                join(group)?;
+            }
             check(libc::setsid())?;
             if has_terminal {
                 check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
@@ -209,6 +220,18 @@ fn enter(
         });
     }
     Ok(())
+}
+
+/// Puts this process into a control group; when that is limited, hides from it that there is anything above.
+#[allow(unsafe_code, reason = "between fork and exec nothing but our own system calls can do this")]
+fn join(group: &Entrance) -> io::Result<()> {
+    // SAFETY: plain system calls, on a constant text; 0 stands for whoever writes it.
+    unsafe {
+        if libc::write(group.file.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
+            return Err(io::Error::last_os_error());
+        }
+        if group.is_limited { check(libc::unshare(libc::CLONE_NEWCGROUP)) } else { Ok(()) }
+    }
 }
 
 /// Makes the workload's root the root of a mount namespace, as switch_root(8) does: moved over the initramfs, which

@@ -67,9 +67,18 @@ pub(crate) fn assemble() -> Result<(), RootError> {
 
 /// Lets nobody write to the root any more; what is mounted on it stays as it is.
 pub(crate) fn seal() -> Result<(), RootError> {
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_BIND;
-    let sealed = mount(None::<&str>, ROOT, None::<&str>, flags, None::<&str>);
-    sealed.map_err(|error| failed("the read-only root", error.into()))
+    remount(MsFlags::MS_RDONLY)
+}
+
+/// Lets the agent write to it again. The workload's processes have mounts of their own, for which nothing changes.
+pub(crate) fn unseal() -> Result<(), RootError> {
+    remount(MsFlags::empty())
+}
+
+fn remount(flags: MsFlags) -> Result<(), RootError> {
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    let remounted = mount(None::<&str>, ROOT, None::<&str>, flags, None::<&str>);
+    remounted.map_err(|error| failed("the read-only root", error.into()))
 }
 
 /// Mounts `source` on `target`, a directory of the agent's that is made when it isn't there.

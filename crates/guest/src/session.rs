@@ -16,7 +16,7 @@ use hypercore_wire::{
 use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::{
-    RELEASE, boot,
+    RELEASE, boot, cgroup,
     copy::{self, Copying},
     execution::{self, Execution},
     freeze,
@@ -29,10 +29,14 @@ use crate::{
 /// Most executions and copies at once, over all connections.
 const EXECUTIONS_MAX: usize = 128;
 
+mod rest;
+
 /// The machine as a whole: what all conversations share.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) reaper: Arc<Reaper>,
+    /// The first process, whose conversation was left in a snapshot; it waits for who adopts it.
+    kept: Mutex<Option<Execution>>,
     /// How many executions and copies there are.
     executions: Arc<Mutex<usize>>,
     /// Whether the root is mounted.
@@ -45,12 +49,24 @@ struct Session<'a> {
     sender: Sender,
     executions: BTreeMap<StreamId, Execution>,
     copies: BTreeMap<StreamId, Copying>,
+    /// A snapshot is being taken, or was: nothing is done until the host says how it goes on.
+    is_at_rest: bool,
+}
+
+/// How a conversation ended.
+enum End {
+    /// The host hung up.
+    Closed,
+    /// It broke the protocol, in this way.
+    Broken(String),
+    /// The machine went on from a snapshot, whose host it was; the new one may have said hello already.
+    Left(Option<Hello>),
 }
 
 impl Machine {
     /// A machine that has only just booted.
     pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
-        Self { reaper, executions: Arc::default(), is_prepared: Mutex::new(false) }
+        Self { reaper, kept: Mutex::default(), executions: Arc::default(), is_prepared: Mutex::new(false) }
     }
 
     /// Speaks with the host until it hangs up. The first byte says which language: `{` is never the beginning of a
@@ -64,19 +80,36 @@ impl Machine {
     }
 
     fn converse_in_frames(self: &Arc<Self>, mut link: Link) {
-        let mut session = Session {
-            machine: self,
-            sender: link.sender(),
-            executions: BTreeMap::new(),
-            copies: BTreeMap::new(),
-        };
-        let broken = session.run(&mut link);
-        session.abandon();
-        if let Some(reason) = broken {
-            session.sender.refuse(StreamId::CONNECTION, ErrorCode::PROTOCOL, reason);
-            link.drain();
+        let mut hello = None;
+        loop {
+            let mut session = Session {
+                machine: self,
+                sender: link.sender(),
+                executions: BTreeMap::new(),
+                copies: BTreeMap::new(),
+                is_at_rest: false,
+            };
+            match session.run(&mut link, hello.take()) {
+                End::Left(next) => {
+                    session.leave();
+                    let is_greeted = next.is_some();
+                    hello = next;
+                    if !link.begin_anew(is_greeted) {
+                        return;
+                    }
+                }
+                End::Closed => {
+                    session.abandon();
+                    return session.sender.close();
+                }
+                End::Broken(reason) => {
+                    session.abandon();
+                    session.sender.refuse(StreamId::CONNECTION, ErrorCode::PROTOCOL, reason);
+                    link.drain();
+                    return session.sender.close();
+                }
+            }
         }
-        session.sender.close();
     }
 
     /// Whether the workload's root is there.
@@ -98,7 +131,8 @@ impl Machine {
         let mut is_prepared = lock(&self.is_prepared);
         prepare::apply(wanted, *is_prepared)?;
         *is_prepared = true;
-        Ok(())
+        // Of a machine that goes on from a snapshot, which is another one only now.
+        cgroup::thaw().map_err(prepare::PrepareError::Thaw)
     }
 }
 
@@ -113,38 +147,54 @@ impl Drop for Admission {
 }
 
 impl Session<'_> {
-    /// Runs until the host hangs up, or breaks the protocol: then says how.
-    fn run(&mut self, link: &mut Link) -> Option<String> {
+    /// Runs until the host hangs up, or breaks the protocol, or is another one. `hello` has come already.
+    fn run(&mut self, link: &mut Link, hello: Option<Hello>) -> End {
         let mut is_greeted = false;
+        if let Some(hello) = hello {
+            if let Err(error) = self.greet(hello) {
+                return End::Broken(error);
+            }
+            is_greeted = true;
+        }
         loop {
             let frame = match link.next_frame() {
                 Ok(frame) => frame,
-                Err(Gone::Closed) => return None,
-                Err(Gone::Frame(error)) => return Some(error.to_string()),
+                Err(Gone::Closed) if self.is_at_rest => return End::Left(None),
+                Err(Gone::Closed) => return End::Closed,
+                Err(Gone::Frame(error)) => return self.broken(error.to_string()),
             };
-            match Message::decode(&frame.payload) {
+            let taken = match Message::decode(&frame.payload) {
+                Ok(message) if self.is_at_rest => match self.take_at_rest(message) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(hello)) => return End::Left(Some(hello)),
+                    Err(error) => Err(error),
+                },
                 Ok(Message::Hello(hello)) if frame.stream == StreamId::CONNECTION && !is_greeted => {
-                    if let Err(error) = self.greet(hello) {
-                        return Some(error);
-                    }
                     is_greeted = true;
+                    self.greet(hello)
                 }
-                Ok(_) if !is_greeted => return Some("the first message must be a greeting".to_owned()),
+                Ok(_) if !is_greeted => Err("the first message must be a greeting".to_owned()),
                 Ok(_) if frame.stream == StreamId::CONNECTION => {
-                    return Some("nothing but greetings goes over stream 0".to_owned());
+                    Err("nothing but greetings goes over stream 0".to_owned())
                 }
-                Ok(message) => {
-                    if let Err(error) = self.take(frame.stream, frame.flags, message) {
-                        return Some(error);
-                    }
-                }
+                Ok(message) => self.take(frame.stream, frame.flags, message),
                 Err(DecodeError::UnknownType { number }) => {
                     let message = format!("messages of type {number} are not known to this guest");
                     self.sender.refuse(frame.stream, ErrorCode::UNSUPPORTED, message);
+                    Ok(())
                 }
-                Err(error @ DecodeError::Malformed(_)) => return Some(error.to_string()),
+                Err(error @ DecodeError::Malformed(_)) => Err(error.to_string()),
+            };
+            if let Err(reason) = taken {
+                return self.broken(reason);
             }
         }
+    }
+
+    /// A host that can't be understood is still told so, past what is held back.
+    fn broken(&mut self, reason: String) -> End {
+        self.thaw();
+        End::Broken(reason)
     }
 
     fn greet(&self, theirs: Hello) -> Result<(), String> {
@@ -164,6 +214,9 @@ impl Session<'_> {
                 self.sender.send(stream, Flags::END_STREAM, release);
             }
             Message::PowerOff(_) => power_off(),
+            Message::Quiesce(_) => self.quiesce(stream),
+            Message::Thaw(_) => self.thaw(),
+            Message::Adopt(_) => return self.adopt(stream),
             // Of an execution that has just ended: nobody waits for an answer.
             Message::Stdin(stdin) => {
                 let taken = if let Some(execution) = self.executions.get_mut(&stream) {

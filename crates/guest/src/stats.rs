@@ -6,7 +6,7 @@ use std::fs;
 use hypercore_wire::message::Stats;
 use nix::sys::statvfs::statvfs;
 
-use crate::root;
+use crate::{cgroup, root};
 
 /// Everything at once.
 pub(crate) fn read() -> Stats {
@@ -16,7 +16,8 @@ pub(crate) fn read() -> Stats {
         memory_total_bytes: kib(&memory, "MemTotal:") * 1024,
         memory_available_bytes: kib(&memory, "MemAvailable:") * 1024,
         cpu_usage_us: cpu_usage_us(&fs::read_to_string("/proc/stat").unwrap_or_default()),
-        pids: pids(&fs::read_to_string("/proc/loadavg").unwrap_or_default()),
+        pids: cgroup::pids()
+            .unwrap_or_else(|| pids(&fs::read_to_string("/proc/loadavg").unwrap_or_default())),
         disk_used_bytes,
         disk_total_bytes,
     }
@@ -47,6 +48,7 @@ fn cpu_usage_us(stat: &str) -> u64 {
         .sum()
 }
 
+/// Of everything, the kernel's own threads too.
 fn pids(load: &str) -> u32 {
     let field = load.split_whitespace().nth(3).and_then(|field| field.split_once('/'));
     field.and_then(|(_, count)| count.parse().ok()).unwrap_or(0)

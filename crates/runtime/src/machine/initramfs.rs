@@ -16,7 +16,7 @@ use super::{
 
 /// What a guest needs of its kernel: its disks, port, network, layered root, the host's vsock, what gives the host
 /// randomness and memory back, and the host's directories.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
@@ -25,6 +25,8 @@ const MODULES: [&str; 9] = [
     "vmw_vsock_virtio_transport",
     "virtio_rng",
     "virtio_balloon",
+    // Ends connections of the machine that was saved.
+    "tcp_diag",
     "virtiofs",
 ];
 /// Empty directories that the agent mounts on.
