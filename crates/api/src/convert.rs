@@ -43,6 +43,11 @@ impl From<&WorkloadSpec> for v1::VmSpawnRequest {
             tenant: spec.tenant.to_string(),
             allow: spec.allow.iter().map(ToString::to_string).collect(),
             route_port: spec.route_port.map_or(0, |port| port.get().into()),
+            vmm: spec.vmm.map(|vmm| vmm.as_str().to_owned()).unwrap_or_default(),
+            disk_size_bytes: spec.io.disk_size_bytes.unwrap_or(0),
+            disk_bytes_per_s: spec.io.disk_bytes_per_s.unwrap_or(0),
+            disk_ops_per_s: spec.io.disk_ops_per_s.unwrap_or(0),
+            network_bytes_per_s: spec.io.network_bytes_per_s.unwrap_or(0),
             ..Self::default()
         }
     }

@@ -6,9 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use hypercore_api::v1::{self, volume_service_server::VolumeService};
 use hypercore_model::{
     MountSource, VolumeName, WorkloadId,
+    io_limits::check_disk_size,
     limits::{LABEL_LEN_MAX, LABELS_COUNT_MAX},
 };
-use hypercore_runtime::volume::{Volume, VolumeError};
+use hypercore_runtime::volume::{Volume, VolumeError, VolumeForm};
 use tonic::{Code, Request, Response, Status};
 
 use super::{Handlers, problem::Problem};
@@ -30,7 +31,8 @@ impl VolumeService for Handlers {
         let call = call.into_inner();
         let name = if call.name.is_empty() { drawn()? } else { parse(&call.name)? };
         let labels = labels(call.labels)?;
-        let made = self.on_volumes(move |node| node.volumes.create(&name, labels)).await?;
+        let capacity_bytes = capacity(call.capacity_bytes)?;
+        let made = self.on_volumes(move |node| node.volumes.create(&name, labels, capacity_bytes)).await?;
         self.node.events.publish(Event::volume(Action::Created, made.name.as_str()));
         Ok(Response::new(v1::VolumeCreateResponse { volume: Some(self.shown(&made, 0)) }))
     }
@@ -89,6 +91,11 @@ impl Handlers {
             path: volume.data.display().to_string(),
             size_bytes,
             used_by: users(&self.node, &volume.name).iter().map(WorkloadId::to_string).collect(),
+            form: volume.form.as_str().to_owned(),
+            capacity_bytes: match volume.form {
+                VolumeForm::Block { capacity_bytes } => capacity_bytes,
+                VolumeForm::Directory | VolumeForm::Open => 0,
+            },
         }
     }
 }
@@ -105,6 +112,14 @@ fn users(node: &Node, name: &VolumeName) -> Vec<WorkloadId> {
 fn parse(text: &str) -> Result<VolumeName, Problem> {
     text.parse()
         .map_err(|error| Problem::invalid("invalid_volume_name", format!("not a volume's name: {error}")))
+}
+
+fn capacity(bytes: u64) -> Result<Option<u64>, Problem> {
+    let given = (bytes > 0).then_some(bytes);
+    given
+        .map_or(Ok(()), check_disk_size)
+        .map_err(|error| Problem::invalid("invalid_request", error.to_string()))?;
+    Ok(given)
 }
 
 /// A name for a volume that was given none.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Client {
-    /// Makes a volume; with an empty name one is drawn.
+    /// Makes a volume; with an empty name one is drawn, and with a capacity it is a disk.
     ///
     /// # Errors
     /// As [`Client::node_info`], here and below.
@@ -19,8 +19,13 @@ impl Client {
         &self,
         name: &str,
         labels: BTreeMap<String, String>,
+        capacity_bytes: Option<u64>,
     ) -> Result<v1::Volume, ApiError> {
-        let request = v1::VolumeCreateRequest { name: name.to_owned(), labels: labels.into_iter().collect() };
+        let request = v1::VolumeCreateRequest {
+            name: name.to_owned(),
+            labels: labels.into_iter().collect(),
+            capacity_bytes: capacity_bytes.unwrap_or(0),
+        };
         whole(self.volumes().create(request).await?.into_inner().volume)
     }
 

@@ -7,7 +7,7 @@ use hypercore_api::v1;
 use hypercore_model::{Timestamp, VolumeName, units::format_size};
 use serde::Serialize;
 
-use super::targets::each;
+use super::{run::parse_bytes, targets::each};
 use crate::{age, context::Context, exit::Exit, failure::Outcome, table::Table, view::short_id};
 
 const EXAMPLES: &str = "\
@@ -21,6 +21,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   hypercore volume create data
   hypercore volume create --label team=blue cache
+  hypercore volume create --size 20GiB disk    a disk of its own, for microVMs
   hypercore volume create              with a name that is drawn and printed";
 
 const LS_EXAMPLES: &str = "\
@@ -54,6 +55,9 @@ enum VolumeCommand {
         /// Its name [default: one that is drawn]
         #[arg(value_name = "VOLUME")]
         name: Option<VolumeName>,
+        /// Make it a disk of this size, for microVMs alone [default: as its first use needs it]
+        #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+        size: Option<u64>,
         /// Mark it for people and programs
         #[arg(short, long, value_name = "KEY=VALUE")]
         label: Vec<String>,
@@ -84,6 +88,11 @@ struct VolumeView {
     created_at: String,
     labels: BTreeMap<String, String>,
     path: String,
+    /// `directory` or `block`; empty until it was used.
+    form: String,
+    /// Only a block volume has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity_bytes: Option<u64>,
     used_by: Vec<String>,
     /// Only `inspect` counts it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +109,8 @@ impl VolumeView {
             created_at: created.to_string(),
             labels: volume.labels.into_iter().collect(),
             path: volume.path,
+            form: volume.form,
+            capacity_bytes: (volume.capacity_bytes > 0).then_some(volume.capacity_bytes),
             used_by: volume.used_by,
             size_bytes: is_counted.then_some(volume.size_bytes),
             created,
@@ -110,16 +121,16 @@ impl VolumeView {
 /// Does it.
 pub(super) async fn run(args: VolumeArgs, context: &Context) -> Outcome {
     match args.command {
-        VolumeCommand::Create { name, label } => create(name, &label, context).await,
+        VolumeCommand::Create { name, size, label } => create(name, size, &label, context).await,
         VolumeCommand::Ls => list(context).await,
         VolumeCommand::Inspect { names } => inspect(&names, context).await,
         VolumeCommand::Rm { names } => remove(&names, context).await,
     }
 }
 
-async fn create(name: Option<VolumeName>, label: &[String], context: &Context) -> Outcome {
+async fn create(name: Option<VolumeName>, size: Option<u64>, label: &[String], context: &Context) -> Outcome {
     let name = name.map(|name| name.to_string()).unwrap_or_default();
-    let volume = context.connect().await?.volume_create(&name, labels(label)).await?;
+    let volume = context.connect().await?.volume_create(&name, labels(label), size).await?;
     if context.console.is_for_people() {
         context.console.line(&volume.name)?;
         return Ok(Exit::Ok);
@@ -137,12 +148,17 @@ async fn list(context: &Context) -> Outcome {
         return Ok(Exit::Ok);
     }
     context.console.data(&views, |views| {
-        let mut table = Table::new(&["VOLUME", "CREATED", "USED BY", "LABELS"]);
+        let mut table = Table::new(&["VOLUME", "FORM", "CREATED", "USED BY", "LABELS"]);
         for view in views {
             let created = format!("{} ago", age::since(view.created));
             let users: Vec<_> = view.used_by.iter().map(|id| short_id(id)).collect();
             let labels: Vec<_> = view.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            table.row([&view.name, &created, &users.join(","), &labels.join(",")]);
+            let form = match view.capacity_bytes {
+                Some(bytes) => format!("{} {}", view.form, format_size(bytes)),
+                None if view.form.is_empty() => "-".to_owned(),
+                None => view.form.clone(),
+            };
+            table.row([&view.name, &form, &created, &users.join(","), &labels.join(",")]);
         }
         table
     })

@@ -3,6 +3,7 @@
 //! `behaviour`.
 
 mod port;
+mod storage;
 
 use std::{fs, path::Path, thread};
 
@@ -62,10 +63,8 @@ fn what_a_machine_can_not_be_given_is_refused_by_name() {
         return;
     }
     let node = Node::start();
-    node.run(&["volume", "create", "kept"]).expect(0);
     for (flags, named) in [
-        (&["-v", "kept:/data"][..], "a volume"),
-        (&["-v", "/etc:/data"], "a directory of the host"),
+        (&["-v", "/etc/passwd:/data"][..], "a single file of the host"),
         (&["--userns"], "a user namespace"),
         (&["--init"], "a small init"),
         (&["--ulimit", "nofile=64"], "resource limits"),
@@ -142,17 +141,55 @@ fn a_killed_monitor_is_the_workloads_end_and_nobody_elses() {
         return;
     }
     let node = Node::start();
-    for name in ["dies", "stays"] {
+    for name in ["dies", "falls", "asked", "stays"] {
         detach(&node, name, &[], &["sleep", "1000"]);
     }
+    // Its engine, then what holds that; an end by request or of the process itself needs no explanation.
     kill(Pid::from_raw(monitor_of(&node, "dies")), Signal::SIGKILL).unwrap();
-    node.run(&["wait", "dies"]).expect(137);
+    kill(Pid::from_raw(stand_in_of(&node, "falls")), Signal::SIGKILL).unwrap();
+    node.run(&["kill", "asked"]).expect(0);
+    for (name, told) in [
+        ("dies", "qemu ended (signal: 9"),
+        ("falls", "the process that held its machine was killed"),
+        ("asked", ""),
+    ] {
+        node.run(&["wait", name]).expect(137);
+        let shown = node.inspect(name);
+        let reason = shown["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(told) && reason.is_empty() == told.is_empty(), "{shown:#}");
+    }
     node.run(&["exec", "stays", "true"]).expect(0);
+    let own = run(&node, &["--rm"], &["sh", "-c", "kill -9 $$; sh -c 'kill -9 $$'; exit $?"]).expect(137);
+    assert!(!own.stderr.contains("machine"), "{own:?}");
     // A stopped monitor answers nothing more, and still can be ended.
     kill(Pid::from_raw(monitor_of(&node, "stays")), Signal::SIGSTOP).unwrap();
     node.run(&["stop", "-t", "1", "stays"]).expect(0);
     node.run(&["wait", "stays"]).expect(137);
     node.finish();
+}
+
+/// Who waits for a machine at its host is told what became of it.
+#[test]
+fn a_machine_that_ends_under_its_workload_is_told_to_who_waits() {
+    if skip_without_machines("a_machine_that_ends_under_its_workload_is_told_to_who_waits") {
+        return;
+    }
+    let node = Node::start();
+    thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| run(&node, &["--name", "job", "--rm"], &["sh", "-c", "echo up; sleep 1000"]));
+        let is_up = || node.run(&["logs", "job"]).stdout.contains("up").then_some(());
+        wait_until(SOON, is_up).expect("it runs");
+        kill(Pid::from_raw(monitor_of(&node, "job")), Signal::SIGKILL).unwrap();
+        let told = waiting.join().unwrap().expect(137);
+        assert!(told.stderr.contains("its machine ended under it: qemu ended (signal: 9"), "{told:?}");
+    });
+    node.finish();
+}
+
+/// What stands in for a workload's first process on the host.
+fn stand_in_of(node: &Node, name: &str) -> i32 {
+    node.inspect(name)["pid"].as_i64().unwrap().try_into().unwrap()
 }
 
 /// The child of a workload's stand-in.

@@ -18,8 +18,7 @@ use crate::{
 };
 
 /// Where distributions put the file server of host directories, newest first.
-const FILE_SERVERS: [&str; 3] =
-    ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd"];
+const FILE_SERVERS: [&str; 3] = ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd"];
 
 /// The program that gives directories of the host to machines, if it is installed.
 #[must_use]
@@ -66,13 +65,15 @@ impl Storage {
                 }
                 ("virtiofs", self.share(source, mount.read_only, monitor)?)
             }
-            MountSource::Volume(name) => match request
-                .volumes
-                .take_for_machine(name, mount.read_only, || Content::of(request, &mount.target))?
-            {
-                ForMachine::Disk(path) => ("ext4", self.disk(path, name, mount.read_only)?),
-                ForMachine::Directory(path) => ("virtiofs", self.share(path, mount.read_only, monitor)?),
-            },
+            MountSource::Volume(name) => {
+                match request
+                    .volumes
+                    .take_for_machine(name, mount.read_only, || Content::of(request, &mount.target))?
+                {
+                    ForMachine::Disk(path) => ("ext4", self.disk(path, name, mount.read_only)?),
+                    ForMachine::Directory(path) => ("virtiofs", self.share(path, mount.read_only, monitor)?),
+                }
+            }
         };
         let size_bytes = match mount.source {
             MountSource::Tmpfs { size_bytes } => size_bytes.unwrap_or(0),

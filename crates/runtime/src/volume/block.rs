@@ -48,7 +48,9 @@ pub enum BlockError {
         is_wanted_to_write: bool,
     },
     /// Whoever wrote it last was cut off, and only a kernel that may write can put it in order.
-    #[error("the machine that wrote to it last was cut off, and it must be mounted once to write before it can be read")]
+    #[error(
+        "the machine that wrote to it last was cut off, and it must be mounted once to write before it can be read"
+    )]
     Unclean,
 }
 
@@ -176,7 +178,8 @@ mod tests {
         let file = File::options().read(true).write(true).open(&path).unwrap();
         let mut flags = [0; 4];
         file.read_exact_at(&mut flags, INCOMPATIBLE_AT).unwrap();
-        file.write_all_at(&(u32::from_le_bytes(flags) | NEEDS_RECOVERY).to_le_bytes(), INCOMPATIBLE_AT).unwrap();
+        file.write_all_at(&(u32::from_le_bytes(flags) | NEEDS_RECOVERY).to_le_bytes(), INCOMPATIBLE_AT)
+            .unwrap();
         assert!(matches!(check_free(&path, true), Err(BlockError::Unclean)));
         check_free(&path, false).unwrap();
         let writer = Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusive).unwrap();

@@ -1,5 +1,6 @@
 //! Requests as callers send them: the numbers of the original protocol, every mistake at once, and any number at all.
 
+use hypercore_model::machine::Monitor;
 use proptest::prelude::*;
 
 use super::*;
@@ -44,6 +45,10 @@ fn a_spec_reads_back_from_its_own_request() {
     spec.cap_add = ["NET_ADMIN".parse().unwrap()].into();
     spec.cap_drop = ["ALL".parse().unwrap()].into();
     spec.tenant = "acme".parse().unwrap();
+    (spec.isolation, spec.vmm) = (Isolation::MicroVm, Some(Monitor::Qemu));
+    spec.io.disk_size_bytes = Some(1 << 30);
+    (spec.io.disk_bytes_per_s, spec.io.disk_ops_per_s) = (Some(1 << 20), Some(100));
+    spec.io.network_bytes_per_s = Some(1 << 21);
     spec.allow = ["host".parse().unwrap()].into();
     spec.route_port = NonZeroU16::new(80);
     assert_eq!(workload(&VmSpawnRequest::from(&spec)).unwrap().1, spec);

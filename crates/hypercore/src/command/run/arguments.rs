@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args};
 use hypercore_model::{
     Allowance, Capability, CpuMillis, ImageReference, Isolation, MemoryBytes, Mount, PortMapping,
-    RestartPolicy, TenantName, Ulimit, WorkloadName,
+    RestartPolicy, TenantName, Ulimit, WorkloadName, io_limits, machine::Monitor, units,
 };
 
 use crate::signal::SignalNumber;
@@ -69,6 +69,18 @@ pub(crate) struct RunArgs {
     /// Mount memory at TARGET
     #[arg(long, value_name = "TARGET[:size=SIZE]", value_parser = Mount::tmpfs, help_heading = "Storage")]
     pub(super) tmpfs: Vec<Mount>,
+    /// What a microVM can write besides its image and its mounts [default: 10GiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Storage")]
+    pub(super) disk_size: Option<u64>,
+    /// What a microVM's disks may move together, such as 20MiB
+    #[arg(long, value_name = "BYTES/s", value_parser = parse_rate, help_heading = "Storage")]
+    pub(super) disk_rate: Option<u64>,
+    /// Operations that a microVM's disks may do together, a second
+    #[arg(long, value_name = "N", help_heading = "Storage")]
+    pub(super) disk_iops: Option<u64>,
+    /// What its network may move in each direction, such as 10MiB
+    #[arg(long, value_name = "BYTES/s", value_parser = parse_rate, help_heading = "Boundaries")]
+    pub(super) net_rate: Option<u64>,
     /// Let it write nowhere but on what is mounted
     #[arg(long, help_heading = "Storage")]
     pub(super) read_only: bool,
@@ -111,6 +123,9 @@ pub(crate) struct RunArgs {
     /// What stands between it and its host
     #[arg(long, value_name = "CLASS", default_value = "container", value_parser = parse_isolation, help_heading = "Boundaries")]
     pub(super) isolation: Isolation,
+    /// What runs its machine: firecracker, cloud-hypervisor or qemu [default: what the node runs microVMs with]
+    #[arg(long, value_name = "VMM", help_heading = "Boundaries")]
+    pub(super) vmm: Option<Monitor>,
     /// The program to run instead of the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub(super) entrypoint: Option<String>,
@@ -142,6 +157,14 @@ fn parse_isolation(text: &str) -> Result<Isolation, &'static str> {
         "microvm" => Ok(Isolation::MicroVm),
         _ => Err("the classes are `container` and `microvm`"),
     }
+}
+
+pub(in crate::command) fn parse_bytes(text: &str) -> Result<u64, &'static str> {
+    units::parse_size(text).ok_or("write a size with its unit, such as 512MiB or 20GiB")
+}
+
+fn parse_rate(text: &str) -> Result<u64, &'static str> {
+    io_limits::parse_rate(text).ok_or("write bytes a second with their unit, such as 10MiB or 10MiB/s")
 }
 
 /// A length of time with a unit, as people write it.

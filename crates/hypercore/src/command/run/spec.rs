@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hypercore_api::ErrorKind;
-use hypercore_model::WorkloadSpec;
+use hypercore_model::{IoLimits, WorkloadSpec};
 
 use super::{RunArgs, environment};
 use crate::{failure::Failure, signal::SignalNumber};
@@ -16,6 +16,7 @@ pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
     let mut spec = WorkloadSpec::of_image(args.image);
     spec.name = args.name;
     spec.isolation = args.isolation;
+    spec.vmm = args.vmm;
     spec.entrypoint = args.entrypoint.map(|program| vec![program]);
     spec.command = args.command;
     spec.env = env;
@@ -43,6 +44,12 @@ pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
     spec.tenant = args.tenant;
     spec.allow = args.allow.into_iter().collect();
     spec.route_port = args.route_port;
+    spec.io = IoLimits {
+        disk_size_bytes: args.disk_size,
+        disk_bytes_per_s: args.disk_rate,
+        disk_ops_per_s: args.disk_iops,
+        network_bytes_per_s: args.net_rate,
+    };
     if let Some(pids) = args.pids {
         spec.pids_max = pids;
     }
@@ -93,9 +100,10 @@ mod tests {
     #[test]
     fn every_flag_reaches_its_field() {
         let words = "-it --name web -p 80 -p 53:53/udp --cpu 0.5 --mem 64m --pids 7 -e A=b=c --label x -l y=z \
-            --isolation microvm --entrypoint /bin/sh -u 1:2 -w /tmp --hostname h -v cache:/cache:ro --tmpfs /tmp \
+            --isolation microvm --vmm qemu --entrypoint /bin/sh -u 1:2 -w /tmp --hostname h -v cache:/cache:ro --tmpfs /tmp \
             --read-only --restart on-failure:3 --ttl 1h --stop-signal QUIT --stop-timeout 3 --init --tenant acme \
-            --allow host --route-port 80 --ulimit nofile=9 --cap-add net_admin --cap-drop ALL --userns img:1";
+            --allow host --route-port 80 --ulimit nofile=9 --cap-add net_admin --cap-drop ALL --userns \
+            --disk-size 1g --disk-rate 2m --disk-iops 300 --net-rate 4m/s img:1";
         let spec = spec(&words.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert!(spec.tty && spec.stdin_open && spec.read_only_rootfs && spec.init && spec.user_namespace);
         assert_eq!(spec.name.unwrap().as_str(), "web");
@@ -107,6 +115,7 @@ mod tests {
         assert_eq!(spec.env["A"], "b=c");
         assert_eq!((spec.labels["x"].as_str(), spec.labels["y"].as_str()), ("", "z"));
         assert_eq!(spec.isolation, hypercore_model::Isolation::MicroVm);
+        assert_eq!(spec.vmm, Some(hypercore_model::machine::Monitor::Qemu));
         assert_eq!(spec.entrypoint.unwrap(), ["/bin/sh"]);
         assert_eq!((spec.user.unwrap(), spec.workdir.unwrap()), ("1:2".into(), "/tmp".into()));
         assert_eq!(spec.hostname.unwrap().as_str(), "h");
@@ -120,6 +129,13 @@ mod tests {
         assert_eq!((spec.route_port.unwrap().get(), spec.ulimits[0].soft()), (80, 9));
         assert_eq!(spec.cap_add.first().unwrap().as_str(), "NET_ADMIN");
         assert_eq!(spec.cap_drop, [Capability::ALL].into());
+        let io = IoLimits {
+            disk_size_bytes: Some(1 << 30),
+            disk_bytes_per_s: Some(2 << 20),
+            disk_ops_per_s: Some(300),
+            network_bytes_per_s: Some(4 << 20),
+        };
+        assert_eq!(spec.io, io);
     }
 
     #[test]
@@ -135,6 +151,13 @@ mod tests {
     fn a_workload_may_be_removed_at_its_end() {
         assert!(spec(&["--rm", "web"]).unwrap().remove_on_exit);
         assert!(spec(&["--rm", "--restart", "always", "web"]).is_err());
+    }
+
+    #[test]
+    fn a_container_has_no_vmm() {
+        let failure = spec(&["--vmm", "qemu", "web"]).unwrap_err();
+        assert_eq!(failure.exit.code(), 2);
+        assert!(failure.error.message.contains("--isolation microvm"), "{}", failure.error.message);
     }
 
     #[test]
