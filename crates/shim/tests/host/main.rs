@@ -1,6 +1,7 @@
 //! What needs root and real processes. Each test says so and returns when it isn't root.
 
 mod engine;
+mod probe;
 mod sandbox;
 mod v2;
 mod vsock;
