@@ -2,6 +2,7 @@
 
 mod images;
 mod sessions;
+mod snapshots;
 mod tokens;
 mod workloads;
 
@@ -16,7 +17,8 @@ use hypercore_api::{
     ApiError,
     v1::{
         self, cluster_service_server::ClusterServiceServer, image_service_server::ImageServiceServer,
-        node_service_server::NodeServiceServer, token_service_server::TokenServiceServer,
+        node_service_server::NodeServiceServer, snapshot_service_server::SnapshotServiceServer,
+        token_service_server::TokenServiceServer,
     },
 };
 use tokio::{
@@ -54,6 +56,8 @@ pub(crate) struct Script {
     pub(crate) logs: Vec<v1::LogEntry>,
     /// What `image ls` finds.
     pub(crate) images: Vec<v1::Image>,
+    /// What `snapshots ls` finds.
+    pub(crate) snapshots: Vec<v1::Snapshot>,
     /// What `token ls` finds.
     pub(crate) tokens: Vec<v1::Token>,
 }
@@ -142,6 +146,7 @@ fn server(service: &Service) -> Router {
         .add_service(ClusterServiceServer::new(service.clone()))
         .add_service(ImageServiceServer::new(service.clone()))
         .add_service(NodeServiceServer::new(service.clone()))
+        .add_service(SnapshotServiceServer::new(service.clone()))
         .add_service(TokenServiceServer::new(service.clone()))
 }
 

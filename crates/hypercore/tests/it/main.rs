@@ -11,9 +11,11 @@ mod help;
 mod list;
 mod node;
 mod program;
+mod restore;
 mod run;
 mod screen;
 mod session;
+
 mod terminal;
 mod token;
 mod usage;
