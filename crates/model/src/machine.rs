@@ -153,6 +153,17 @@ pub struct MachineProcess {
     pub stdin_open: bool,
 }
 
+/// The name of the note, beside [`MachineSpec::oom_events`], of why a machine ended under its workload.
+pub const END_NOTE: &str = "machine-end";
+
+impl MachineSpec {
+    /// Where a machine's monitor notes that it ended under its workload.
+    #[must_use]
+    pub fn end_note(&self) -> PathBuf {
+        self.oom_events.with_file_name(END_NOTE)
+    }
+}
+
 /// A whole machine. It lies in memory alone, because of what its process's environment may hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,6 +202,9 @@ pub struct MachineSpec {
     pub mounts: Vec<MachineMount>,
     /// The first process.
     pub process: MachineProcess,
+    /// Most processes and threads of the workload at a time; `None` is no limit.
+    #[serde(default)]
+    pub pids_max: Option<u32>,
     /// The workload's cgroup, relative to the mounts of the hierarchies, beginning with `/`.
     pub cgroup: PathBuf,
     /// Where the guest's console is written to.
@@ -203,6 +217,9 @@ pub struct MachineSpec {
     /// The snapshot to go on from; `None` boots.
     #[serde(default)]
     pub resume: Option<MachineResume>,
+    /// User and group that the monitor becomes where it can give up being root; nobody else's.
+    #[serde(default)]
+    pub monitor_id: Option<u32>,
 }
 
 /// A snapshot that a machine goes on from, as another one: with an identity of its own.

@@ -19,9 +19,13 @@
 //!
 //! Reading order: `monitor`, `relay`, `exchange`, `vmm`, then the engines.
 
+mod api;
 mod boot;
+mod cloud_hypervisor;
 mod disks;
+mod end_note;
 mod exchange;
+mod firecracker;
 mod http;
 mod monitor;
 mod network;
@@ -29,12 +33,15 @@ mod peer;
 mod probe;
 mod qemu;
 mod relay;
+#[cfg(test)]
+mod sample;
 mod shares;
 mod signals;
 mod socket;
 mod standin;
 mod streams;
 mod vmm;
+mod vsock;
 
 use std::{ffi::OsString, process::ExitCode};
 

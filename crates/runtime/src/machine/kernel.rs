@@ -14,11 +14,15 @@ const HEADER_MAGIC: [u8; 4] = *b"HdrS";
 const VERSION_POINTER_AT: u64 = 0x20E;
 /// Longest version text that is read, in bytes.
 const VERSION_LEN_MAX: usize = 256;
+/// How an ELF kernel says its version, which nothing in its headers does (init/version.c, `linux_banner`).
+const BANNER: &[u8] = b"Linux version ";
+/// Largest ELF kernel that is looked through, in bytes.
+const ELF_LEN_MAX: u64 = 512 << 20;
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// The bzImage.
+    /// The bzImage, or the ELF program.
     pub image: PathBuf,
     /// Its release, such as `6.1.0-13-cloud-amd64`.
     pub release: String,
@@ -87,7 +91,7 @@ impl Kernel {
     }
 }
 
-/// The release that a bzImage says it is.
+/// The release that a kernel says it is.
 fn release(image: &Path) -> Result<String, KernelError> {
     let failed = |source| KernelError::Read { path: image.to_owned(), source };
     let mut file = File::open(image).map_err(failed)?;
@@ -107,6 +111,10 @@ fn release(image: &Path) -> Result<String, KernelError> {
 
 fn read_version(file: &mut File) -> io::Result<String> {
     let mut magic = [0; 4];
+    file.read_exact(&mut magic)?;
+    if magic == *b"\x7fELF" {
+        return read_banner(file);
+    }
     file.seek(SeekFrom::Start(HEADER_MAGIC_AT))?;
     file.read_exact(&mut magic)?;
     if magic != HEADER_MAGIC {
@@ -121,6 +129,19 @@ fn read_version(file: &mut File) -> io::Result<String> {
     let len = bytes.iter().position(|byte| *byte == 0).ok_or(io::ErrorKind::InvalidData)?;
     bytes.truncate(len);
     String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn read_banner(file: &File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(ELF_LEN_MAX).read_to_end(&mut bytes)?;
+    let finder = memchr::memmem::Finder::new(BANNER);
+    // The same words are also in a format, with a `%s` for the release.
+    let versions = finder.find_iter(&bytes).map(|at| &bytes[at + BANNER.len()..]);
+    let found =
+        versions.map(|text| &text[..text.len().min(VERSION_LEN_MAX)]).find(|text| !text.starts_with(b"%"));
+    let text = found.ok_or(io::ErrorKind::InvalidData)?;
+    let len = text.iter().position(|byte| *byte == b' ').ok_or(io::ErrorKind::InvalidData)?;
+    String::from_utf8(text[..len].to_vec()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
@@ -154,7 +175,8 @@ mod tests {
     fn what_is_no_kernel_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vmlinuz");
-        for bytes in [Vec::new(), vec![0; 4096], image("../../etc x"), image("")] {
+        let elf = b"\x7fELF and no Linux version ".to_vec();
+        for bytes in [Vec::new(), vec![0; 4096], image("../../etc x"), image(""), elf] {
             fs::write(&path, bytes).unwrap();
             assert!(matches!(Kernel::at(&path), Err(KernelError::NotAKernel(_))));
         }

@@ -66,10 +66,7 @@ fn attempt(directory: &Path) -> Result<(), ProbeError> {
 
 /// Why the guest didn't answer, if it didn't.
 fn boot(spec: &MachineSpec, directory: &Path) -> Result<Option<String>, ProbeError> {
-    let unable = |error: &dyn std::error::Error| {
-        ProbeError::Machine(engine::engine_failure("the machine can't be begun", error))
-    };
-    let vmm = vmm::of(spec.monitor).map_err(|error| unable(&error))?;
+    let vmm = vmm::of(spec.monitor);
     let place = Place::within(directory.to_owned());
     let mut process = monitor::start(spec, vmm, &place, None).map_err(ProbeError::Machine)?;
     let heard = boot::hear(spec, vmm, &place, &mut process);

@@ -11,7 +11,7 @@ use std::{
 
 use hypercore_model::machine::{MachineSpec, Monitor};
 
-use super::qemu::Qemu;
+use super::{cloud_hypervisor::CloudHypervisor, firecracker::Firecracker, qemu::Qemu};
 
 /// A machine's own directory, and its sockets in it.
 #[derive(Debug, Clone)]
@@ -79,6 +79,12 @@ pub(super) enum VmmError {
 
 /// An engine of microVMs.
 pub(super) trait Vmm: fmt::Debug + Sync {
+    /// Whether the program opens the machine's network by its name, which it can on the host's network alone. Else it is
+    /// given one that is open, and a network namespace with nothing in it.
+    fn opens_tap(&self) -> bool {
+        false
+    }
+
     /// The program that runs the machine, in the foreground. `tap` is the machine's network, left open for it.
     ///
     /// # Errors
@@ -128,15 +134,11 @@ pub(super) trait Vmm: fmt::Debug + Sync {
 }
 
 /// The engine of that name.
-///
-/// # Errors
-/// [`VmmError::Unsupported`].
-pub(super) fn of(monitor: Monitor) -> Result<&'static dyn Vmm, VmmError> {
+pub(super) fn of(monitor: Monitor) -> &'static dyn Vmm {
     match monitor {
-        Monitor::Qemu => Ok(&Qemu),
-        Monitor::Firecracker | Monitor::CloudHypervisor => {
-            Err(VmmError::Unsupported { monitor, what: "be spoken with by this engine" })
-        }
+        Monitor::Firecracker => &Firecracker,
+        Monitor::CloudHypervisor => &CloudHypervisor,
+        Monitor::Qemu => &Qemu,
     }
 }
 
