@@ -79,6 +79,47 @@ fn a_route_comes_and_goes_with_its_workload_and_lets_requests_finish() {
 }
 
 #[test]
+fn an_agent_that_ends_gives_requests_the_time_it_was_told_to() {
+    if skip_without_root("an_agent_that_ends_gives_requests_the_time_it_was_told_to") {
+        return;
+    }
+    let mut node = Node::prepare();
+    node.set("HYPERCORE_INGRESS_DRAIN", "60s");
+    node.start_agent();
+    node.import_busybox();
+    // The file that lets the request go on, where it can be made without an agent.
+    let flags = node.path("flags");
+    std::fs::create_dir(&flags).unwrap();
+    let server = format!("ln -s /flags/go /go; {SERVER}");
+    let mount = format!("{}:/flags", flags.display());
+    node.detach(&["--name", "web", "--route-port", "80", "-v", &mount, "busybox", "--", "sh", "-c", &server]);
+    wait_for_answer(&node, "web.localhost", "hello");
+    let mut slow = ask(&node, "web.localhost", "/cgi-bin/slow");
+    let mut buffer = [0; 1024];
+    let mut seen = String::new();
+    while !seen.contains("begun") {
+        let count = slow.read(&mut buffer).unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let ended = std::thread::scope(|scope| {
+        let ending = scope.spawn(|| node.stop_agent());
+        // Longer than any agent takes that has nobody to wait for.
+        slow.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        let silent = slow.read(&mut buffer).unwrap_err();
+        assert_eq!(silent.kind(), std::io::ErrorKind::WouldBlock, "the request was cut: {silent}");
+        slow.set_read_timeout(Some(TIME_MAX)).unwrap();
+        std::fs::write(flags.join("go"), "").unwrap();
+        slow.read_to_string(&mut seen).unwrap();
+        ending.join().unwrap()
+    });
+    assert!(seen.contains("finished"), "the request was cut: {seen}");
+    assert_eq!(ended, Some(0), "{}", node.agent_log());
+    node.start_agent();
+    node.finish();
+}
+
+#[test]
 fn pages_tell_what_is_wrong_with_a_workload() {
     if skip_without_root("pages_tell_what_is_wrong_with_a_workload") {
         return;

@@ -46,6 +46,8 @@ fn restarts_and_kills_refuse_no_connection_and_cost_no_workload() {
             let stopping = systemd.count("STOPPING=1");
             assert_eq!(node.stop_agent(), Some(0), "{}", node.agent_log());
             systemd.wait_for("STOPPING=1", stopping);
+            // Five seconds, and those that requests get.
+            systemd.wait_for("EXTEND_TIMEOUT_USEC=10000000", stopping);
         } else {
             node.kill_agent();
         }
