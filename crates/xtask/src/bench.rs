@@ -17,6 +17,7 @@ mod cycles;
 mod exec;
 mod idle;
 mod ingress;
+mod machine;
 mod memory;
 mod procfs;
 mod restart;
@@ -39,7 +40,7 @@ enum Row {
     Alone(fn() -> Result<Vec<Line>>),
 }
 
-const ROWS: [(&str, Row); 8] = [
+const ROWS: [(&str, Row); 13] = [
     ("container create", Row::Node(create::measure)),
     ("bare container", Row::Node(bare::measure)),
     ("exec", Row::Node(exec::measure)),
@@ -47,6 +48,11 @@ const ROWS: [(&str, Row); 8] = [
     ("agent idle", Row::Node(idle::measure)),
     ("agent restart", Row::Node(restart::measure)),
     ("cycles", Row::Node(cycles::measure)),
+    ("microvm boot", Row::Node(machine::boot)),
+    ("microvm resume", Row::Node(machine::resume)),
+    ("microvm exec", Row::Node(machine::exec)),
+    ("microvm memory", Row::Node(machine::memory)),
+    ("microvm crowd", Row::Node(machine::crowd)),
     ("ingress", Row::Alone(ingress::measure)),
 ];
 

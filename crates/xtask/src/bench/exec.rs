@@ -49,7 +49,11 @@ pub(super) fn measure(world: &mut World) -> Result<Vec<Line>> {
     ])
 }
 
-fn first_byte(command: &mut Command) -> Result<Duration> {
+/// How long a command takes until it has written something.
+///
+/// # Errors
+/// When it writes nothing.
+pub(super) fn first_byte(command: &mut Command) -> Result<Duration> {
     interrupt::check()?;
     let start = Instant::now();
     let mut child =
