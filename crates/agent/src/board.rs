@@ -11,7 +11,7 @@ use hypercore_model::{Digest, ExitStatus, Timestamp, WorkloadId, WorkloadStatus,
 use hypercore_runtime::{image::PullProgress, network::PublishedPort, sandbox::Sandbox};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{failure::Failure, keeper::LastRun};
+use crate::{failure::Failure, keeper::LastRun, machines::RunBy};
 
 /// Everything known about one workload on this node.
 #[derive(Debug, Clone)]
@@ -30,6 +30,10 @@ pub(crate) struct Observed {
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) address6: Option<Ipv6Addr>,
     pub(crate) image_digest: Option<Digest>,
+    /// What runs its machine, of a microVM that was started.
+    pub(crate) run_by: Option<RunBy>,
+    /// What its start waits for, where that is not its own.
+    pub(crate) awaited: Option<&'static str>,
     /// The signal that asks it to end, as its image says.
     pub(crate) stop_signal: i32,
     /// How often it was started again.
@@ -57,6 +61,8 @@ impl Observed {
             address: None,
             address6: None,
             image_digest: None,
+            run_by: None,
+            awaited: None,
             stop_signal: libc_sigterm(),
             restarts: 0,
             due: None,

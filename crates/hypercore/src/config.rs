@@ -28,7 +28,7 @@ pub(crate) use setting::{AbsolutePath, OrEmpty, from_text};
 
 use address::{Cidr6, NodeIdentity, Url};
 use choice::{Algorithm, Encryption, KeyDerivation, Protocol, Signature, TlsVersion};
-use setting::{Period, Price, Whole};
+use setting::{Period, PeriodWithin, Price, Whole};
 
 /// The whole file. Field names are the keys; `schema` lists them once more with how each is read.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -171,6 +171,8 @@ impl Default for GatewayTable {
 pub(crate) struct RuntimeTable {
     pub(crate) vmm: Vmm,
     pub(crate) kernel: OrEmpty<AbsolutePath>,
+    /// How long a microVM's guest may take to its first word.
+    pub(crate) boot_time_max: PeriodWithin<1, 600>,
     pub(crate) cidr: Cidr,
     pub(crate) cidr6: Cidr6,
     pub(crate) bridge: Bridge,
@@ -189,6 +191,7 @@ impl Default for RuntimeTable {
         Self {
             vmm: Vmm::Auto,
             kernel: OrEmpty(None),
+            boot_time_max: PeriodWithin::from_secs(50),
             cidr: Cidr::default(),
             cidr6: Cidr6::default(),
             bridge: Bridge::default(),
@@ -246,7 +249,7 @@ impl Default for IngressTable {
             tls: IngressTlsChoice::Off,
             acme_directory: Url::lets_encrypt(),
             acme_email: String::new(),
-            drain: Period::from_secs(30),
+            drain: Period::from_secs(5),
             access_log: true,
         }
     }

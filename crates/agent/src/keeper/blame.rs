@@ -254,7 +254,9 @@ pub(super) fn machine(error: &MachineError) -> Failure {
         MachineError::Volume(error) => volume(error),
         MachineError::Snapshot(error) => return snapshot(error),
         MachineError::Memory(_) => ("invalid_request", "give it more with --memory"),
-        MachineError::Initramfs(_) | MachineError::Kernel(_) => ("machine_failed", "`hypercore doctor` checks what microVMs need"),
+        MachineError::Initramfs(_) | MachineError::Kernel(_) => {
+            ("machine_failed", "`hypercore doctor` checks what microVMs need")
+        }
         MachineError::RootImage(_) | MachineError::Disk(_) | MachineError::File { .. } => {
             ("disk_failed", "see whether the node's disk is full")
         }

@@ -3,6 +3,7 @@
 //! It refuses to be the first to say how a process ended: that is the shim's `exit.json`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -16,7 +17,7 @@ use hypercore_model::{
 use hypercore_runtime::network::Attachment;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{board::Observed, directory::WorkloadPaths, failure::Failure};
+use crate::{board::Observed, directory::WorkloadPaths, failure::Failure, machines::RunBy};
 
 /// How a workload ended for good.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,10 +75,17 @@ pub(super) fn write_spec(paths: &WorkloadPaths, spec: &WorkloadSpec) {
     if paths.spec().exists() {
         return;
     }
-    let result = fs::create_dir_all(paths.directory()).and_then(|()| write_json(&paths.spec(), spec));
+    let result =
+        fs::create_dir_all(paths.directory()).and_then(|()| write_json(&paths.spec(), &recorded(spec)));
     if let Err(error) = result {
         tracing::warn!(path = %paths.spec().display(), %error, "could not write a record");
     }
+}
+
+/// What is written of a spec. The environment may hold secrets: it is in the sealed state and in memory, and nowhere
+/// else on the disk.
+pub(super) fn recorded(spec: &WorkloadSpec) -> WorkloadSpec {
+    WorkloadSpec { env: BTreeMap::new(), ..spec.clone() }
 }
 
 /// How this attempt ended, if it did so without an exit status. An earlier attempt's outcome counts for nothing.
@@ -127,6 +135,9 @@ pub(crate) struct Surroundings {
     pub(crate) image_digest: Digest,
     /// The signal that asks it to end.
     pub(crate) stop_signal: i32,
+    /// What runs its machine, of a microVM.
+    #[serde(default)]
+    pub(crate) run_by: Option<RunBy>,
 }
 
 /// Writes what the workload was given.

@@ -134,4 +134,5 @@ pub(super) fn note(observed: &mut Observed, surroundings: Surroundings) {
     observed.ports = surroundings.attachment.ports;
     observed.image_digest = Some(surroundings.image_digest);
     observed.stop_signal = surroundings.stop_signal;
+    observed.run_by = surroundings.run_by;
 }

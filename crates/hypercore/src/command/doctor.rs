@@ -13,6 +13,7 @@ use clap::Args;
 use hypercore_agent::chain;
 use serde::Serialize;
 
+use super::up::machines;
 use crate::{cli::GlobalArgs, console::Console, context::Context, exit::Exit, failure::Outcome};
 use fix::Fix;
 
@@ -107,8 +108,7 @@ async fn examine(global: &GlobalArgs, console: Console) -> (Vec<Finding>, Contex
     findings.extend(network::tools());
     findings.push(network::port(is_agent_running));
     findings.extend(node::programs());
-    let kernel = table.runtime.kernel.get().map(|path| path.as_path());
-    findings.extend(microvms::all(kernel, table.node.data_directory.as_path()));
+    findings.extend(microvms::all(&machines(table), table.node.data_directory.as_path()).await);
     findings.push(node::data_directory(table.node.data_directory.as_path()));
     findings.push(node::socket(table.node.runtime_directory.as_path()));
     findings.push(agent);

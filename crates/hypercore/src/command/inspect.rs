@@ -30,6 +30,9 @@ struct Details {
     workload: WorkloadView,
     attempt: u32,
     pid: Option<u32>,
+    /// What runs its machine and with what, of a microVM; what was asked for until it was started.
+    vmm: Option<String>,
+    accelerator: Option<String>,
     address: Option<String>,
     address6: Option<String>,
     image_digest: Option<String>,
@@ -99,6 +102,8 @@ impl Details {
             workload: WorkloadView::new(state),
             attempt: state.attempt,
             pid: not_zero(state.pid),
+            vmm: not_empty(&state.vmm).or_else(|| not_empty(&request.vmm)),
+            accelerator: not_empty(&state.accelerator),
             address: not_empty(&state.address),
             address6: not_empty(&state.address6),
             image_digest: not_empty(&state.image_digest),

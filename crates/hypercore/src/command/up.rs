@@ -5,6 +5,8 @@ mod journal;
 mod settings;
 mod traces;
 
+pub(super) use settings::machines;
+
 use clap::Args;
 use hypercore_agent::{Listeners, RunError, chain};
 use hypercore_api::ErrorKind;

@@ -52,7 +52,7 @@ keys! {
     security { encryption_algorithm, signature_algorithm, key_derivation }
     storage { backend, replication_factor, fsync }
     gateway { listen_address, database_url, redis_url, loki_url }
-    runtime { vmm, kernel, cidr, cidr6, bridge, registry_mirrors, insecure_registries, verify_keys,
+    runtime { vmm, kernel, boot_time_max, cidr, cidr6, bridge, registry_mirrors, insecure_registries, verify_keys,
         image_gc_high_percent, image_gc_low_percent, records_keep }
     cluster { base_url, grpc_listen_address, tls_cert, tls_key, policy, respawn_on_node_failure }
     ingress { http, https, tls, acme_directory, acme_email, drain, access_log }

@@ -203,6 +203,33 @@ impl fmt::Display for Period {
     }
 }
 
+/// A length of time within bounds, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct PeriodWithin<const MIN: u64, const MAX: u64>(Period);
+
+impl<const MIN: u64, const MAX: u64> PeriodWithin<MIN, MAX> {
+    pub(super) const fn from_secs(seconds: u64) -> Self {
+        assert!(seconds >= MIN && seconds <= MAX, "a default is within its bounds");
+        Self(Period::from_secs(seconds))
+    }
+
+    /// The length of time itself.
+    pub(crate) const fn duration(self) -> Duration {
+        self.0.duration()
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Setting for PeriodWithin<MIN, MAX> {
+    fn read(raw: Raw<'_>) -> Result<Self, String> {
+        let (period, bounds) = (Period::read(raw)?, [MIN, MAX].map(Period::from_secs));
+        if (bounds[0].0..=bounds[1].0).contains(&period.0) {
+            return Ok(Self(period));
+        }
+        Err(format!("{period} is out of range: from {} to {}", bounds[0], bounds[1]))
+    }
+}
+
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -271,6 +298,15 @@ mod tests {
         for text in ["", "5", "0s", "-1s", "soon"] {
             assert!(read::<Period>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn periods_keep_their_bounds() {
+        assert_eq!(read::<PeriodWithin<1, 60>>("1m"), Ok(PeriodWithin::from_secs(60)));
+        for (text, told) in [("61s", "61s is out of range: from 1s to 1m"), ("999ms", "999ms is out")] {
+            assert!(read::<PeriodWithin<1, 60>>(text).unwrap_err().starts_with(told), "{text}");
+        }
+        assert!(read::<PeriodWithin<1, 60>>("5").is_err());
     }
 
     #[test]

@@ -2,22 +2,91 @@
 
 use std::path::Path;
 
+use hypercore_agent::{
+    KvmFault, MachineSettings, NoEngine, Survey, SurveyPlaces, chain, find_file_server, survey,
+};
+use hypercore_model::machine::Monitor;
+
 use super::{Finding, fix::Fix};
 
-/// QEMU, the tools that make disks, the guest agent and the kernel.
-pub(super) fn all(kernel: Option<&Path>, data_directory: &Path) -> Vec<Finding> {
-    vec![qemu(), disks(), agent(), self::kernel(kernel, data_directory)]
+/// Where trials of KVM happen: nobody but root can write there.
+const SCRATCH: &str = "/run";
+/// The hint of everything that `doctor --fix` installs.
+const INSTALL_QEMU: &str = "install it: `apt-get install --no-install-recommends qemu-system-x86`";
+
+/// Engine, processor, kernel, guest agent and tools. Boots a guest where that was not done since the host was booted,
+/// or failed then.
+pub(super) async fn all(settings: &MachineSettings, data_directory: &Path) -> Vec<Finding> {
+    let places = SurveyPlaces { data_directory, scratch: Path::new(SCRATCH), cache: None, tries_again: true };
+    let found = survey(settings, places).await;
+    let mut findings = vec![engine(settings, &found), kvm(&found)];
+    findings.extend(jailer(&found));
+    findings.extend([disks(), virtiofsd(), agent(&found)]);
+    findings.push(kernel(settings.kernel.as_deref(), data_directory, &found));
+    findings
 }
 
-fn qemu() -> Finding {
-    match hypercore_agent::find_qemu() {
-        Some(path) => Finding::ok("qemu", format!("{} runs microVMs, in software", path.display())),
-        None => Finding::warn(
-            "qemu",
-            "qemu-system-x86_64, which runs microVMs, is not there",
-            "install it: `apt-get install --no-install-recommends qemu-system-x86`",
-        )
-        .fixed_by(Fix::Install("qemu-system-x86")),
+/// What runs a microVM of which nobody says more, and why that.
+fn engine(settings: &MachineSettings, found: &Survey) -> Finding {
+    let asked = settings.monitor;
+    match found.choose(asked) {
+        Ok(choice) => {
+            let because = if choice.reasons.is_empty() { String::new() } else { " because ".to_owned() };
+            let why = match asked {
+                Some(_) => ", as [runtime] vmm says".to_owned(),
+                None => format!("{because}{}", choice.reasons.join("; ")),
+            };
+            Finding::ok("vmm", format!("{} runs microVMs{why}", choice.engine()))
+        }
+        Err(error @ NoEngine::None(_)) => {
+            Finding::warn("vmm", chain(&error), INSTALL_QEMU).fixed_by(Fix::Install("qemu-system-x86"))
+        }
+        Err(error @ (NoEngine::Monitor(_) | NoEngine::NeedsKvm { .. })) if asked == Some(Monitor::Qemu) => {
+            Finding::warn("vmm", chain(&error), INSTALL_QEMU).fixed_by(Fix::Install("qemu-system-x86"))
+        }
+        Err(error) => {
+            let hint = "install it, or leave [runtime] vmm out to have the best that works";
+            Finding::warn("vmm", chain(&error), hint)
+        }
+    }
+}
+
+/// Whether guests run on the processor itself: what the engines that are installed came to.
+fn kvm(found: &Survey) -> Finding {
+    let mut installed = found.engines.iter().filter(|engine| engine.found.is_ok());
+    let works: Vec<_> = installed.clone().filter(|engine| engine.kvm.is_ok()).collect();
+    if let Some(engine) = works.first() {
+        return Finding::ok("kvm", format!("a guest came up with {} and /dev/kvm", engine.monitor));
+    }
+    let fault = installed.find_map(|engine| engine.kvm.clone().err());
+    let fault = fault.or_else(|| found.engines.iter().find_map(|engine| engine.kvm.clone().err()));
+    let fault = fault.unwrap_or(KvmFault::NoDevice);
+    let hint = match fault {
+        KvmFault::NoDevice => {
+            "load kvm_intel or kvm_amd; on a virtual machine, have its host turn nested virtualization on"
+        }
+        KvmFault::Denied => "run it as root, which the node does: `sudo hypercore doctor`",
+        KvmFault::Device(_) => "`dmesg | grep kvm` may say why",
+        KvmFault::Guest(_) => {
+            "this host can't run guests on its processor, often because it is itself a guest"
+        }
+        KvmFault::Untried(_) => "mend what is said, then try `hypercore doctor` again",
+    };
+    Finding::warn("kvm", format!("{fault}; microVMs run in software emulation, which is slow"), hint)
+}
+
+/// Firecracker's own boundary, where Firecracker is.
+fn jailer(found: &Survey) -> Option<Finding> {
+    let firecracker = found.engines.iter().find(|engine| engine.monitor == Monitor::Firecracker)?;
+    match firecracker.found.as_ref().map_err(|error| error.as_ref()) {
+        Ok(found) => {
+            Some(Finding::ok("jailer", found.program.with_file_name("jailer").display().to_string()))
+        }
+        Err(error @ hypercore_agent::MonitorError::NoJailer(_)) => {
+            let hint = "put the jailer of the same release beside firecracker";
+            Some(Finding::warn("jailer", error.to_string(), hint))
+        }
+        Err(_) => None,
     }
 }
 
@@ -33,8 +102,19 @@ fn disks() -> Finding {
     }
 }
 
-fn agent() -> Finding {
-    match hypercore_agent::find_program("hypercore-guest") {
+fn virtiofsd() -> Finding {
+    match find_file_server() {
+        Some(path) => Finding::ok("virtiofsd", path.display().to_string()),
+        None => Finding::warn(
+            "virtiofsd",
+            "virtiofsd, which gives directories of the host to microVMs, is not there",
+            "install the package virtiofsd, or qemu-system-common before Debian 13",
+        ),
+    }
+}
+
+fn agent(found: &Survey) -> Finding {
+    match &found.agent {
         Ok(path) => Finding::ok("hypercore-guest", path.display().to_string()),
         Err(path) => Finding::warn(
             "hypercore-guest",
@@ -44,8 +124,8 @@ fn agent() -> Finding {
     }
 }
 
-fn kernel(named: Option<&Path>, data_directory: &Path) -> Finding {
-    match hypercore_agent::find_kernel(named, data_directory) {
+fn kernel(named: Option<&Path>, data_directory: &Path, found: &Survey) -> Finding {
+    match &found.kernel {
         Ok(kernel) => {
             Finding::ok("guest kernel", format!("{} at {}", kernel.release, kernel.image.display()))
         }
@@ -66,18 +146,60 @@ fn kernel(named: Option<&Path>, data_directory: &Path) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hypercore_agent::{FoundMonitor, SurveyedEngine, find_kernel};
+    use hypercore_model::machine::MonitorVersion;
+
     use super::*;
+
+    fn survey_of(kernel: Option<&Path>, data_directory: &Path, kvm: Result<(), KvmFault>) -> Survey {
+        let version = MonitorVersion { major: 7, minor: 2, patch: 22 };
+        let found = FoundMonitor { program: "/usr/bin/qemu-system-x86_64".into(), version };
+        Survey {
+            kernel: find_kernel(kernel, data_directory).map_err(Arc::new),
+            agent: Err("/usr/libexec/hypercore/hypercore-guest".into()),
+            engines: vec![SurveyedEngine { monitor: Monitor::Qemu, found: Ok(found), kvm }],
+        }
+    }
 
     #[test]
     fn a_kernel_is_fetched_only_where_there_is_none() {
         let scratch = tempfile::tempdir().unwrap();
+        let kernel = |named: Option<&Path>| {
+            super::kernel(named, scratch.path(), &survey_of(named, scratch.path(), Ok(())))
+        };
         let own = scratch.path().join("kernel");
-        let named = kernel(Some(&scratch.path().join("nosuch")), scratch.path());
+        let named = kernel(Some(&scratch.path().join("nosuch")));
         assert_eq!(named.fix, None, "a name in the configuration is a mistake that a person must mend");
         if !Path::new("/usr/lib/hypercore/kernel").exists() {
-            assert_eq!(kernel(None, scratch.path()).fix, Some(Fix::FetchKernel(own.clone())));
+            assert_eq!(kernel(None).fix, Some(Fix::FetchKernel(own.clone())));
         }
         std::fs::create_dir(&own).unwrap();
-        assert_eq!(kernel(None, scratch.path()).fix, None);
+        assert_eq!(kernel(None).fix, None);
+    }
+
+    #[test]
+    fn a_device_on_which_no_guest_comes_up_is_a_warning_and_qemu_runs_them_all_the_same() {
+        let scratch = tempfile::tempdir().unwrap();
+        let fault = KvmFault::Guest("the guest did not answer within 5 seconds".into());
+        let found = survey_of(None, scratch.path(), Err(fault));
+        let told = kvm(&found);
+        assert_eq!(told.status, super::super::Status::Warn);
+        assert!(told.message.starts_with("/dev/kvm opens, but the guest did not answer"), "{}", told.message);
+        let told = engine(&MachineSettings::default(), &found);
+        assert_eq!(told.status, super::super::Status::Ok);
+        assert!(told.message.starts_with("QEMU 7.2.22 in software"), "{}", told.message);
+        let works = kvm(&survey_of(None, scratch.path(), Ok(())));
+        assert_eq!(works.message, "a guest came up with QEMU and /dev/kvm");
+    }
+
+    #[test]
+    fn each_reason_for_no_kvm_says_what_to_do() {
+        let scratch = tempfile::tempdir().unwrap();
+        for fault in [KvmFault::NoDevice, KvmFault::Denied, KvmFault::Device("busy".into())] {
+            let told = kvm(&survey_of(None, scratch.path(), Err(fault)));
+            assert!(told.message.contains("/dev/kvm") && told.hint.is_some(), "{told:?}");
+        }
     }
 }

@@ -113,7 +113,8 @@ impl SettingArgs {
     }
 }
 
-fn machines(config: &Config) -> MachineSettings {
+/// What microVMs run with, as the configuration says.
+pub(in crate::command) fn machines(config: &Config) -> MachineSettings {
     MachineSettings {
         monitor: match config.runtime.vmm {
             Vmm::Auto => None,
@@ -122,6 +123,7 @@ fn machines(config: &Config) -> MachineSettings {
             Vmm::Qemu => Some(Monitor::Qemu),
         },
         kernel: config.runtime.kernel.get().map(|path| path.as_path().to_owned()),
+        boot_time_max: config.runtime.boot_time_max.duration(),
     }
 }
 
