@@ -29,8 +29,8 @@ mod restart;
 mod restarts;
 #[path = "../it/screen.rs"]
 mod screen;
-mod secrets;
 mod service;
+mod snapshots;
 mod terminal;
 mod traces;
 mod user_namespace;

@@ -15,7 +15,6 @@ mod restore;
 mod run;
 mod screen;
 mod session;
-
 mod terminal;
 mod token;
 mod usage;

@@ -1,0 +1,70 @@
+//! The agent's end, while a snapshot is made and afterwards: nothing half made is left, and machines that were restored are
+//! taken up again as any other.
+
+use std::{fs, thread};
+
+use hypercore_fixtures::{skip_without_machines, wait_until};
+
+use super::{SOON, count, inside, said, wait_for_count};
+use crate::node::Node;
+
+#[test]
+fn an_agent_that_is_killed_leaves_no_half_of_a_snapshot() {
+    if skip_without_machines("an_agent_that_is_killed_leaves_no_half_of_a_snapshot") {
+        return;
+    }
+    let mut node = Node::start();
+    count(&node, "counter", &[]);
+    let directory = node.path("data/snapshots");
+    let is_begun = || {
+        let names = fs::read_dir(&directory).unwrap().flatten().map(|entry| entry.file_name());
+        names.into_iter().any(|name| name.to_string_lossy().ends_with(".new")).then_some(())
+    };
+    let mut asking = node.command(&["snapshot", "counter", "half"]);
+    let asked = thread::spawn(move || asking.output().unwrap());
+    assert!(wait_until(SOON, is_begun).is_some(), "no snapshot was begun");
+    node.kill_agent();
+    assert_ne!(asked.join().unwrap().status.code(), Some(0));
+    node.start_agent();
+    assert!(
+        is_begun().is_none(),
+        "a half is left: {:?}",
+        fs::read_dir(&directory).unwrap().collect::<Vec<_>>()
+    );
+    assert_eq!(node.run(&["snapshots", "ls", "-q"]).expect(0).stdout, "");
+    let now = *said(&node, "counter").last().unwrap();
+    wait_for_count(&node, "counter", now + 3);
+    // The name is free, and the machine can be kept as before: as soon as it has done with what nobody wants any more.
+    let made = || (node.run(&["snapshot", "counter", "half"]).code == Some(0)).then_some(());
+    assert!(wait_until(SOON, made).is_some(), "{}", node.agent_log());
+    node.run(&["snapshots", "rm", "half"]).expect(0);
+    node.finish();
+}
+
+#[test]
+fn restored_machines_outlive_the_agent() {
+    if skip_without_machines("restored_machines_outlive_the_agent") {
+        return;
+    }
+    let mut node = Node::start();
+    count(&node, "counter", &[]);
+    node.run(&["snapshot", "counter", "ready"]).expect(0);
+    node.run(&["restore", "ready", "--name", "second"]).expect(0);
+    let first = wait_for_count(&node, "second", 1)[0];
+    let shown = node.inspect("second");
+    node.kill_agent();
+    node.start_agent();
+    let again = node.inspect("second");
+    for field in ["id", "pid", "address", "status", "restarts"] {
+        assert_eq!(shown[field], again[field], "{field}");
+    }
+    let counted = wait_for_count(&node, "second", first + 10);
+    assert!(counted.windows(2).all(|pair| pair[1] == pair[0] + 1), "{counted:?}");
+    assert_eq!(inside(&node, "second", "cat /kept"), "kept");
+    // A snapshot made before can be used by the agent after.
+    node.run(&["restore", "ready", "--name", "third"]).expect(0);
+    wait_for_count(&node, "third", first + 1);
+    node.run(&["rm", "-f", "second", "third"]).expect(0);
+    node.run(&["snapshots", "rm", "ready"]).expect(0);
+    node.finish();
+}
