@@ -15,6 +15,7 @@
 mod block;
 mod fill;
 mod record;
+mod replay;
 
 use std::{
     collections::BTreeMap,

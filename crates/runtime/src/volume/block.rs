@@ -14,6 +14,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
+use super::replay::replay;
 use crate::machine::{
     disk,
     ext4::{self, Ext4Error},
@@ -47,11 +48,9 @@ pub enum BlockError {
         /// Whether it was to be written.
         is_wanted_to_write: bool,
     },
-    /// Whoever wrote it last was cut off, and only a kernel that may write can put it in order.
-    #[error(
-        "the machine that wrote to it last was cut off, and it must be mounted once to write before it can be read"
-    )]
-    Unclean,
+    /// Whoever wrote it last was cut off, and its journal can't be replayed.
+    #[error("the machine that wrote to it last was cut off, and it can't be put in order to be read")]
+    Unclean(#[source] Ext4Error),
 }
 
 /// Makes the disk `path` of `capacity_bytes` with a copy of `content`, the root's owner and mode included. It appears
@@ -92,21 +91,17 @@ fn dress(disk: &Path, content: Option<&Path>) -> Result<(), BlockError> {
     Err(BlockError::Make(Ext4Error::Failed(DEBUGFS, said)))
 }
 
-/// Whether a machine may have the disk now. It isn't kept for it: the machine's monitor holds the disk itself, by the
-/// same lock, for as long as it runs.
+/// Whether a machine may have the disk now. One that is to be read is put in order first, if its writer was cut off: a
+/// kernel that writes does that itself. It isn't kept for the machine, whose monitor holds the disk by the same lock.
 pub(super) fn check_free(path: &Path, is_read_only: bool) -> Result<(), BlockError> {
     let failed = |source| BlockError::File { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(failed)?;
-    if is_read_only && needs_recovery(&mut file).map_err(failed)? {
-        // A writer that is at work leaves the same mark.
-        return match lock(file, FlockArg::LockSharedNonblock) {
-            Ok(_) => Err(BlockError::Unclean),
-            Err(Errno::EWOULDBLOCK) => Err(BlockError::Busy { is_wanted_to_write: false }),
-            Err(error) => Err(failed(error.into())),
-        };
-    }
-    let how = if is_read_only { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
+    let mut file = File::options().read(true).write(true).open(path).map_err(failed)?;
+    // A writer that is at work leaves the same mark as one that was cut off.
+    let is_unclean = is_read_only && needs_recovery(&mut file).map_err(failed)?;
+    let is_shared = is_read_only && !is_unclean;
+    let how = if is_shared { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
     match lock(file, how) {
+        Ok(held) if is_unclean => replay(&held).map_err(BlockError::Unclean),
         Ok(_) => Ok(()),
         Err(Errno::EWOULDBLOCK) => Err(BlockError::Busy { is_wanted_to_write: !is_read_only }),
         Err(error) => Err(failed(error.into())),
@@ -127,6 +122,8 @@ fn needs_recovery(file: &mut File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{FileExt, PermissionsExt};
+
+    use hypercore_fixtures::skip_without_root;
 
     use super::*;
 
@@ -173,17 +170,27 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_put_in_order_is_not_read_before() {
+    fn what_was_cut_off_is_put_in_order_unless_somebody_has_it() {
+        if skip_without_root("what_was_cut_off_is_put_in_order_unless_somebody_has_it") {
+            return;
+        }
         let (_scratch, path) = disk();
-        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut file = File::options().read(true).write(true).open(&path).unwrap();
         let mut flags = [0; 4];
         file.read_exact_at(&mut flags, INCOMPATIBLE_AT).unwrap();
         file.write_all_at(&(u32::from_le_bytes(flags) | NEEDS_RECOVERY).to_le_bytes(), INCOMPATIBLE_AT)
             .unwrap();
-        assert!(matches!(check_free(&path, true), Err(BlockError::Unclean)));
-        check_free(&path, false).unwrap();
         let writer = Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusive).unwrap();
-        assert!(matches!(check_free(&path, true), Err(BlockError::Busy { .. })));
+        assert!(matches!(check_free(&path, true), Err(BlockError::Busy { is_wanted_to_write: false })));
         drop(writer);
+        check_free(&path, false).unwrap();
+        assert!(needs_recovery(&mut file).unwrap(), "a writer does it itself");
+        check_free(&path, true).unwrap();
+        assert!(!needs_recovery(&mut file).unwrap());
+        let metadata = file.metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (0, 0o600));
+        // All of it: there are copies of what a kernel needs to mount it.
+        file.write_all_at(&vec![0xff; 16 << 20], 0).unwrap();
+        assert!(matches!(check_free(&path, true), Err(BlockError::Unclean(_))));
     }
 }

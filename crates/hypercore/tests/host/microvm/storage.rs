@@ -164,12 +164,17 @@ fn a_machines_disks_and_network_are_held_to_their_rates() {
     node.detach(&["--name", "sink", "busybox", "--", "sh", "-c", "nc -l -p 99 > /got; sleep 1000"]);
     let sink = node.inspect("sink")["address"].as_str().unwrap().to_owned();
     let send = format!("head -c 6000000 /dev/zero | nc -w 20 {sink} 99");
-    let connected = wait_until(SOON, || {
+    let begun = wait_until(SOON, || {
         let begun = Instant::now();
-        (node.run(&["exec", "job", "sh", "-c", &send]).code == Some(0)).then(|| begun.elapsed())
+        (node.run(&["exec", "job", "sh", "-c", &send]).code == Some(0)).then_some(begun)
     });
-    let took = connected.expect("the sink listens");
-    assert!(took > Duration::from_secs(3), "6 MB were sent in {took:?}, at 1 MiB a second");
+    let begun = begun.expect("the sink listens");
+    let arrived = wait_until(SOON, || {
+        let len = node.run(&["exec", "sink", "stat", "-c", "%s", "/got"]).expect(0).stdout;
+        (len.trim() == "6000000").then(|| begun.elapsed())
+    });
+    let took = arrived.expect("all of it arrives");
+    assert!(took > Duration::from_secs(3), "6 MB arrived in {took:?}, at 1 MiB a second");
     let refused = node.run(&["run", "--disk-rate", "4MiB", "busybox", "--", "true"]).expect(2);
     assert!(refused.stderr.contains("container"), "{refused:?}");
     node.finish();
@@ -196,8 +201,12 @@ fn a_damaged_image_is_made_again_and_goes_with_its_image() {
     assert!(!image.exists(), "the image's filesystem outlived the image");
     node.import_busybox();
     assert_eq!(shell(&node, &[], "echo boots"), "boots\n");
-    node.run(&["image", "prune", "--all"]).expect(0);
-    assert!(!image.exists(), "the image's filesystem outlived the image");
+    // Workloads that are being taken down keep what they had.
+    let gone = wait_until(SOON, || {
+        node.run(&["image", "prune", "--all"]).expect(0);
+        (!image.exists()).then_some(())
+    });
+    assert!(gone.is_some(), "the image's filesystem outlived the image");
     node.finish();
 }
 
