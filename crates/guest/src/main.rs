@@ -28,6 +28,7 @@ mod copy;
 mod entropy;
 mod execution;
 mod freeze;
+mod hints;
 mod identity;
 mod inside;
 mod link;

@@ -12,6 +12,8 @@ use nix::{
     sys::stat::{Mode, SFlag, makedev, mknod},
 };
 
+use crate::hints;
+
 /// Where the workload's root is mounted.
 pub(crate) const ROOT: &str = "/root";
 /// Where the writable layer is mounted.
@@ -94,15 +96,17 @@ pub(crate) fn attach(
     mounted.map_err(|error| failed(target, error))
 }
 
-/// The disk that the host gave this serial.
+/// The disk that the host gave this serial, or this place in their order.
 pub(crate) fn disk(serial: &str) -> Result<PathBuf, RootError> {
     let devices = fs::read_dir("/sys/block").ok().into_iter().flatten().flatten();
-    let found = devices.map(|device| device.path()).find(|device| {
-        fs::read_to_string(device.join("serial"))
-            .is_ok_and(|text| text.trim_matches(['\n', '\0', ' ']) == serial)
-    });
-    let name = found.as_deref().and_then(Path::file_name);
-    name.map(|name| Path::new("/dev").join(name)).ok_or_else(|| RootError::Disk(serial.to_owned()))
+    let names: Vec<_> = devices.filter_map(|device| device.file_name().into_string().ok()).collect();
+    let has_serial = |name: &&String| {
+        let text = fs::read_to_string(Path::new("/sys/block").join(name).join("serial"));
+        text.is_ok_and(|text| text.trim_matches(['\n', '\0', ' ']) == serial)
+    };
+    let by_serial = names.iter().find(has_serial).cloned();
+    let found = by_serial.or_else(|| hints::nth_disk(names, hints::place_of_disk(serial)?));
+    found.map(|name| Path::new("/dev").join(name)).ok_or_else(|| RootError::Disk(serial.to_owned()))
 }
 
 fn failed(what: &str, source: io::Error) -> RootError {

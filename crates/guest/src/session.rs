@@ -19,7 +19,7 @@ use crate::{
     RELEASE, boot, cgroup,
     copy::{self, Copying},
     execution::{self, Execution},
-    freeze,
+    freeze, hints,
     link::{Gone, Link, Sender},
     oneshot, prepare,
     reaper::Reaper,
@@ -325,7 +325,8 @@ fn power_off() -> ! {
     // A volume must be clean for whoever reads it next.
     freeze::disks();
     // It only returns when it failed; then the end of this process is a panic of the kernel, which ends the machine too.
-    let _ = reboot(RebootMode::RB_POWER_OFF);
+    let how = if hints::ends_by_reset() { RebootMode::RB_AUTOBOOT } else { RebootMode::RB_POWER_OFF };
+    let _ = reboot(how);
     loop {
         thread::park();
     }

@@ -16,8 +16,10 @@ use super::{
 
 /// What a guest needs of its kernel: its disks, port, network, layered root, the host's vsock, what gives the host
 /// randomness and memory back, and the host's directories.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "virtio_pci",
+    // Firecracker's devices are on no bus that can be asked.
+    "virtio_mmio",
     "virtio_blk",
     "virtio_console",
     "virtio_net",

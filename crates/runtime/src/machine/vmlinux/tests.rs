@@ -119,7 +119,7 @@ fn what_is_no_kernel_is_refused() {
     let mut foreign = program(100);
     foreign[0x12] = 183;
     let foreign = image(&lz4(&foreign), Some(100));
-    for bytes in [&[][..], b"#!/bin/sh", &whole[..0x210], &whole[..0x700], &old, &outside, &foreign] {
+    for bytes in [&[][..], b"#!/bin/sh", &whole[..0x210], &whole[..0x660], &old, &outside, &foreign] {
         assert!(matches!(unpacked(bytes), Err(VmlinuxError::NotAKernel(_))));
     }
 }
