@@ -164,10 +164,7 @@ pub async fn run(
     // Before anything is made that would have to be taken down again: an address that is in use is a common mistake.
     let doors = Doors::open(&config, &listeners)?;
     let patience = SHUTDOWN_TIME_MAX + config.ingress.drain;
-    let grpc = match config.grpc_listen {
-        Some(address) => Some(listeners.tcp("grpc", address)?),
-        None => None,
-    };
+    let grpc = config.grpc_listen.map(|address| listeners.tcp("grpc", address)).transpose()?;
     let supervisor = Supervisor::new();
     let node = Arc::new(build(&config, directory, &supervisor).await?);
     let api = match listeners.unix("api", &node.directory.api_socket()) {
@@ -220,7 +217,7 @@ async fn build(
     let bridge = BridgeName::from_str(&config.bridge).map_err(|error| bad(&error))?;
     let subnet = Ipv4Cidr::from_str(&config.cidr).map_err(|error| bad(&error))?;
     let workload_subnet = WorkloadSubnet::try_from(subnet).map_err(|error| bad(&error))?;
-    let parent = CgroupParent::new(bridge.as_str()).map_err(|error| bad(&error))?;
+    let cgroups = open_cgroups(&bridge)?;
 
     let identity = directory.identity().map_err(|error| RunError::Directory(error.into()))?;
     let node_id = identity.node_id();
@@ -234,7 +231,6 @@ async fn build(
     let images = Images::open(config, &directory).map_err(|error| RunError::Images(error.into()))?;
     let volumes = VolumeStore::open(&directory.volumes()).map_err(|error| RunError::Volumes(error.into()))?;
     let (snapshots, forks) = open_snapshots(&directory)?;
-    let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
     let network_config =
         NetworkConfig { bridge, subnet: workload_subnet, prefix, netns_directory: directory.netns() };
     let sandboxes = sandboxes(&config.runtime_directory)?;
@@ -254,13 +250,21 @@ async fn build(
         snapshots,
         forks,
         network,
-        cgroups: Cgroups::new(layout, parent),
+        cgroups,
         sandboxes,
         machines: Machines::new(&config.machines, &config.data_directory, &config.runtime_directory),
         metrics: Metrics::new(),
         urls: Urls::new(config),
         directory,
     })
+}
+
+/// The node's cgroups, named after its bridge.
+fn open_cgroups(bridge: &BridgeName) -> Result<Cgroups, RunError> {
+    let parent = CgroupParent::new(bridge.as_str());
+    let parent = parent.map_err(|error| RunError::NetworkSettings(error.to_string()))?;
+    let layout = CgroupLayout::detect().map_err(|error| RunError::Cgroups(error.into()))?;
+    Ok(Cgroups::new(layout, parent))
 }
 
 /// The snapshots, and those among them that are for clones alone.

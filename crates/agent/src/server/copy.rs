@@ -9,7 +9,6 @@ mod guest;
 use std::{io, path::Path, pin::Pin, thread};
 
 use hypercore_api::v1::{self, copy_request::Message as In, copy_response::Message as Out};
-use hypercore_cluster::state::WorkloadRecord;
 use hypercore_copy::{
     CopyError, Fault, IdMap, Nodes, Owner, PackRequest, Report, Stat, UnpackRequest, pack,
     pieces::{Incoming, Outgoing, PIECE_BYTES, Piece},
@@ -105,7 +104,10 @@ struct Job {
 
 impl Job {
     /// Begins it on a thread of its own, and waits for its end. `slot` is free when the thread has ended.
-    fn on_thread(self, slot: SemaphorePermit<'static>) -> Result<impl Future<Output = ()> + Send + use<>, Problem> {
+    fn on_thread(
+        self,
+        slot: SemaphorePermit<'static>,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, Problem> {
         let (over, is_over) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name("copy".to_owned()).spawn(move || {
             self.run();

@@ -1,6 +1,8 @@
 //! `Stats`: what running workloads use, once or again and again. Each look reads a dozen small files per workload.
 //! It refuses to keep anything between callers: what two looks differ by is each caller's own.
 
+mod guest;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -50,7 +52,8 @@ impl Handlers {
                 (look, answer)
             });
             match looked.await {
-                Ok((look, answer)) => {
+                Ok((look, mut answer)) => {
+                    guest::ask(&look.node, &mut answer).await;
                     // Who asked for some by name has seen enough when they have all ended.
                     let is_over = !look.ids.is_empty() && answer.workloads.is_empty();
                     let goes_on = call.follow && !is_over;
@@ -115,6 +118,7 @@ impl Look {
             disk_written_bytes: usage.disk_written_bytes,
             pids: u32::try_from(usage.pids).unwrap_or(u32::MAX),
             pids_max: spec.pids_max,
+            guest: None,
         })
     }
 

@@ -33,6 +33,8 @@ struct Details {
     /// What runs its machine and with what, of a microVM; what was asked for until it was started.
     vmm: Option<String>,
     accelerator: Option<String>,
+    /// What its first run went on from.
+    snapshot: Option<String>,
     address: Option<String>,
     address6: Option<String>,
     image_digest: Option<String>,
@@ -104,6 +106,7 @@ impl Details {
             pid: not_zero(state.pid),
             vmm: not_empty(&state.vmm).or_else(|| not_empty(&request.vmm)),
             accelerator: not_empty(&state.accelerator),
+            snapshot: not_empty(&state.snapshot),
             address: not_empty(&state.address),
             address6: not_empty(&state.address6),
             image_digest: not_empty(&state.image_digest),

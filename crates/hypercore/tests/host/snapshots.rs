@@ -83,6 +83,21 @@ fn assert_distinct(node: &Node, workloads: &[&str]) {
     }
 }
 
+/// Checks what is said of the snapshot `ready` of `counter`.
+#[track_caller]
+fn assert_listed(node: &Node) {
+    let listed = node.run(&["snapshots", "ls", "--verify", "--json"]).expect(0).json();
+    let ready = &listed[0];
+    assert_eq!(
+        (&ready["name"], &ready["workload_name"], &ready["engine"], &ready["problem"]),
+        (&"ready".into(), &"counter".into(), &"qemu".into(), &serde_json::Value::Null),
+        "{listed:#}"
+    );
+    assert_eq!(ready["workload"], node.inspect("counter")["id"]);
+    let (size, memory) = (ready["size_bytes"].as_u64().unwrap(), ready["memory_bytes"].as_u64().unwrap());
+    assert!((1..memory).contains(&size), "the holes are counted: {size} of {memory}");
+}
+
 #[test]
 fn a_machine_is_kept_and_goes_on_as_another() {
     if skip_without_machines("a_machine_is_kept_and_goes_on_as_another") {
@@ -98,20 +113,11 @@ fn a_machine_is_kept_and_goes_on_as_another() {
     let own = wait_for_count(&node, "counter", latest + 3);
     assert!(own.windows(2).all(|pair| pair[1] == pair[0] + 1), "it lost or repeated something: {own:?}");
 
-    let listed = node.run(&["snapshots", "ls", "--verify", "--json"]).expect(0).json();
-    let ready = &listed[0];
-    assert_eq!(
-        (&ready["name"], &ready["workload_name"], &ready["engine"], &ready["problem"]),
-        (&"ready".into(), &"counter".into(), &"qemu".into(), &serde_json::Value::Null),
-        "{listed:#}"
-    );
-    assert_eq!(ready["workload"], node.inspect("counter")["id"]);
-    let (size, memory) = (ready["size_bytes"].as_u64().unwrap(), ready["memory_bytes"].as_u64().unwrap());
-    assert!((1..memory).contains(&size), "the holes are counted: {size} of {memory}");
-
+    assert_listed(&node);
     let id = node.run(&["restore", "ready", "--name", "second"]).expect(0).stdout.trim().to_owned();
     assert_goes_on(&node, "second", before, latest);
-    assert_eq!(node.inspect("second")["id"], id.as_str());
+    let second = node.inspect("second");
+    assert_eq!((&second["id"], &second["snapshot"]), (&id.as_str().into(), &"ready".into()));
     assert_eq!(inside(&node, "second", "hostname"), "second");
     assert_eq!(inside(&node, "second", "cat /kept"), "kept");
     assert_distinct(&node, &["counter", "second"]);

@@ -156,14 +156,11 @@ impl SnapshotStore {
         {
             let _changing = self.alone();
             let path = self.path(name);
-            match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(SnapshotError::NotFound(name.clone()));
-                }
-                looked => drop(looked.map_err(disk("look at", &path))?),
-            }
             file::remove_tree(&removed)?;
-            fs::rename(&path, &removed).map_err(disk("remove", &path))?;
+            fs::rename(&path, &removed).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => SnapshotError::NotFound(name.clone()),
+                _ => disk("remove", &path)(error),
+            })?;
             file::remove_tree(&self.seal(name))?;
         }
         file::remove_tree(&removed)

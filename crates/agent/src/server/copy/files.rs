@@ -24,9 +24,7 @@ impl Files {
     pub(super) fn root(&self) -> Result<Root, CopyError> {
         match self {
             Self::Running { pid, cgroup } => Root::of_process(*pid, cgroup),
-            Self::Stopped { layers, directory, engine } => {
-                stopped_root(layers, directory, engine.as_deref())
-            }
+            Self::Stopped { layers, directory, engine } => stopped_root(layers, directory, engine.as_deref()),
         }
     }
 }

@@ -46,7 +46,8 @@ impl Handlers {
                 return Err(Problem::conflict("not_running", message).hint("start it first"));
             }
         }
-        let request = GuestCopy { into: start.into, path: start.path.clone(), follow_link: start.follow_link };
+        let request =
+            GuestCopy { into: start.into, path: start.path.clone(), follow_link: start.follow_link };
         let contact = Contact::open(&self.node.sandboxes.machine_socket(record.id)).await;
         let begun = match contact {
             Ok(contact) => Copying::begin(contact, &request).await,
@@ -83,6 +84,7 @@ impl GuestJob {
                         // Whoever is gone drops this future.
                         let _ = answers.send(Ok(answer(Out::Data(piece)))).await;
                     }
+                    CopyEvent::Taken => {}
                     CopyEvent::Done { files, bytes } => return Ok(v1::CopyDone { files, bytes }),
                 },
                 piece = input.recv(), if wants_input => match piece {
