@@ -71,8 +71,8 @@ impl Monitor {
             Self::Firecracker => "1.17 or a later 1.x",
             // Since 51 a disk can be said to be raw, which keeps guests from making it something else.
             Self::CloudHypervisor => "51.0 or later",
-            // For free-page reporting.
-            Self::Qemu => "5.1 or later",
+            // Machines and snapshots were tried with 7.2 alone.
+            Self::Qemu => "7.0 or later",
         }
     }
 
@@ -95,7 +95,7 @@ impl Monitor {
         let is_supported = match self {
             Self::Firecracker => version.major == 1 && version.minor >= 17,
             Self::CloudHypervisor => version.major >= 51,
-            Self::Qemu => version >= MonitorVersion::new(5, 1, 0),
+            Self::Qemu => version >= MonitorVersion::new(7, 0, 0),
         };
         if is_supported { Ok(version) } else { Err(VersionError::Unsupported { monitor: self, version }) }
     }
@@ -137,7 +137,7 @@ mod tests {
             (Monitor::Firecracker, "Firecracker v1.16.1"),
             (Monitor::Firecracker, "Firecracker v2.0.0"),
             (Monitor::CloudHypervisor, "cloud-hypervisor v50.0"),
-            (Monitor::Qemu, "QEMU emulator version 5.0.0"),
+            (Monitor::Qemu, "QEMU emulator version 6.2.0"),
         ] {
             let error = monitor.check_version(printed).unwrap_err();
             assert!(matches!(error, VersionError::Unsupported { .. }), "{error}");
