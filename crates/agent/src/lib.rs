@@ -54,7 +54,7 @@ pub use config::{AgentConfig, TlsFiles};
 pub use down::{DownConfig, DownError, down};
 pub use failure::chain;
 pub use hypercore_dataplane::HostName;
-pub use hypercore_runtime::machine::find_file_server;
+pub use hypercore_runtime::machine::{find_file_server, initramfs::InitramfsError};
 pub use ingress::{IngressError, IngressSettings, IngressTls};
 pub use listeners::{ListenError, Listeners};
 pub use machines::{

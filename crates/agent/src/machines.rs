@@ -37,7 +37,7 @@ pub use survey::{Choice, KvmFault, NoEngine, Survey, SurveyedEngine};
 
 pub(crate) use survey::RunBy;
 
-use probe::Probe;
+use probe::{Probe, ProbeError};
 use record::{Record, Subject, Trial};
 
 /// Where `doctor --fix` puts one, in the data directory.
@@ -129,8 +129,8 @@ impl Machines {
         let found = survey(&self.settings, places).await;
         match self.platform_of(&found, None) {
             Ok((_, choice)) => {
-                let why = choice.reasons.join("; ");
-                tracing::info!(engine = choice.engine(), why, "microVMs can be run");
+                let why = choice.reasons.iter().map(|reason| chain(reason)).collect::<Vec<_>>().join("; ");
+                tracing::info!(why, "microVMs run with {}", choice.engine());
             }
             // What was named in the configuration and isn't there is a mistake; else the host may just not be for it.
             Err(error) if self.settings != MachineSettings::default() => {
@@ -140,6 +140,9 @@ impl Machines {
                 );
             }
             Err(error) => tracing::info!(why = chain(&error), "microVMs can't be run"),
+        }
+        if let Some(error) = &found.unfit {
+            tracing::warn!(why = chain(error), "no microVM will come up");
         }
         self.survey.send_replace(Some(Arc::new(found)));
     }
@@ -187,6 +190,17 @@ impl Machines {
 pub async fn survey(settings: &MachineSettings, places: SurveyPlaces<'_>) -> Survey {
     let kernel = find_kernel(settings.kernel.as_deref(), places.data_directory).map_err(Arc::new);
     let agent = find_program("hypercore-guest");
+    let unfit = match (&kernel, &agent) {
+        (Ok(kernel), Ok(agent)) => {
+            let packed = probe::pack(kernel, agent, places.cache, places.scratch).await;
+            packed.err().and_then(|error| match error {
+                ProbeError::Initramfs(error) => Some(Arc::new(error)),
+                // Of the host, and not of what was packed: whoever needs it next is told.
+                _ => None,
+            })
+        }
+        _ => None,
+    };
     let device = open_kvm();
     let mut engines = Vec::new();
     for monitor in Monitor::ALL {
@@ -204,7 +218,7 @@ pub async fn survey(settings: &MachineSettings, places: SurveyPlaces<'_>) -> Sur
         };
         engines.push(SurveyedEngine { monitor, found: found.map_err(Arc::new), kvm });
     }
-    Survey { kernel, agent, engines }
+    Survey { kernel, agent, unfit, engines }
 }
 
 /// What is known of a guest with KVM, or what a trial says now.

@@ -119,6 +119,20 @@ pub(super) fn sweep(scratch: &Path) {
     }
 }
 
+/// Makes the initramfs that guests of this kernel and agent begin with: what can't be packed is found out here.
+pub(super) async fn pack(
+    kernel: &Kernel,
+    agent: &Path,
+    cache: Option<&Path>,
+    scratch: &Path,
+) -> Result<(), ProbeError> {
+    let made = if cache.is_none() { Some(Scratch::make(scratch)?) } else { None };
+    let directory = made.as_ref().map_or(cache.unwrap_or(scratch), |made| &made.0).to_owned();
+    let (kernel, agent) = (kernel.clone(), agent.to_owned());
+    let built = tokio::task::spawn_blocking(move || initramfs::build(&kernel, &agent, &directory));
+    Ok(built.await.map_err(|error| ProbeError::NoResult(error.to_string()))?.map(drop)?)
+}
+
 impl Probe<'_> {
     /// Boots a guest: `None` when it answered, or why it didn't. Dropped in its midst, it ends the machine.
     pub(super) async fn run(&self) -> Result<Option<String>, ProbeError> {

@@ -4,7 +4,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use hypercore_model::machine::{Accelerator, Monitor};
-use hypercore_runtime::machine::kernel::{Kernel, KernelError};
+use hypercore_runtime::machine::{
+    initramfs::InitramfsError,
+    kernel::{Kernel, KernelError},
+};
 use serde::{Deserialize, Serialize};
 
 use super::monitors::{FoundMonitor, MonitorError};
@@ -48,12 +51,14 @@ pub struct Survey {
     pub kernel: Result<Kernel, Arc<KernelError>>,
     /// The guest agent's program, or where it should be.
     pub agent: Result<PathBuf, PathBuf>,
+    /// Why no guest can be made of these two: a module that the kernel doesn't have, an agent that isn't static.
+    pub unfit: Option<Arc<InitramfsError>>,
     /// The engines, the one that is preferred first.
     pub engines: Vec<SurveyedEngine>,
 }
 
 /// What runs a microVM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Choice {
     /// Which engine.
     pub monitor: Monitor,
@@ -62,7 +67,7 @@ pub struct Choice {
     /// With what.
     pub accelerator: Accelerator,
     /// Why nothing that is better runs it; empty when this is the best there is.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<NoEngine>,
 }
 
 /// What runs a machine, without why.
@@ -84,7 +89,7 @@ impl Choice {
     pub fn engine(&self) -> String {
         let how = match self.accelerator {
             Accelerator::Kvm => "with KVM",
-            Accelerator::Tcg => "in software, which is slow",
+            Accelerator::Tcg => "in software",
         };
         format!("{} {} {how}", self.monitor, self.found.version)
     }
@@ -105,8 +110,27 @@ pub enum NoEngine {
         fault: KvmFault,
     },
     /// Any would have done.
-    #[error("nothing runs microVMs here: {}", .0.join("; "))]
-    None(Vec<String>),
+    #[error("nothing runs microVMs here: {}", in_short(.0))]
+    None(Vec<Self>),
+}
+
+impl NoEngine {
+    /// Why, in as few words as a list has for each.
+    #[must_use]
+    pub fn in_short(&self) -> String {
+        match self {
+            Self::Monitor(error) => match error.as_ref() {
+                MonitorError::Missing { monitor, .. } => format!("{monitor} is not installed"),
+                error => chain(error),
+            },
+            Self::NeedsKvm { monitor, .. } => format!("KVM does not work with {monitor}"),
+            Self::None(reasons) => in_short(reasons),
+        }
+    }
+}
+
+fn in_short(reasons: &[NoEngine]) -> String {
+    reasons.iter().map(NoEngine::in_short).collect::<Vec<_>>().join("; ")
 }
 
 impl Survey {
@@ -123,16 +147,19 @@ impl Survey {
         for engine in &self.engines {
             match engine.with_kvm() {
                 Ok(choice) => return Ok(Choice { reasons, ..choice }),
-                Err(error) => reasons.push(chain(&error)),
+                Err(error) => reasons.push(error),
             }
         }
         let in_software = self.engines.iter().find_map(|engine| engine.in_software().ok());
-        in_software.map(|choice| Choice { reasons: reasons.clone(), ..choice }).ok_or(NoEngine::None(reasons))
+        match in_software {
+            Some(choice) => Ok(Choice { reasons, ..choice }),
+            None => Err(NoEngine::None(reasons)),
+        }
     }
 
     fn engine(&self, monitor: Monitor) -> Result<&SurveyedEngine, NoEngine> {
         let found = self.engines.iter().find(|engine| engine.monitor == monitor);
-        found.ok_or_else(|| NoEngine::None(vec![format!("{monitor} was not looked for")]))
+        found.ok_or(NoEngine::None(Vec::new()))
     }
 }
 
@@ -150,7 +177,8 @@ impl SurveyedEngine {
         if self.monitor != Monitor::Qemu {
             return self.with_kvm();
         }
-        let reasons = self.kvm.clone().err().map(|fault| fault.to_string());
+        let monitor = self.monitor;
+        let reasons = self.kvm.clone().err().map(|fault| NoEngine::NeedsKvm { monitor, fault });
         Ok(Choice { reasons: reasons.into_iter().collect(), ..self.with(Accelerator::Tcg)? })
     }
 
@@ -177,6 +205,7 @@ mod tests {
         Survey {
             kernel: Err(Arc::new(KernelError::Missing("/k".into()))),
             agent: Err("/a".into()),
+            unfit: None,
             engines: Monitor::ALL.into_iter().zip(engines).map(surveyed).collect(),
         }
     }
@@ -218,10 +247,11 @@ mod tests {
     fn a_choice_says_why_it_is_not_a_better_one() {
         let here = survey([(false, Ok(())), (false, Ok(())), (true, SILENT())]);
         let choice = here.choose(None).unwrap();
-        assert_eq!(choice.engine(), "QEMU 1.17.0 in software, which is slow");
-        let reasons = choice.reasons.join("; ");
-        assert!(reasons.contains("jailer") && reasons.contains("did not answer"), "{reasons}");
+        assert_eq!(choice.engine(), "QEMU 1.17.0 in software");
+        let reasons = in_short(&choice.reasons);
+        assert!(reasons.contains("jailer") && reasons.ends_with("KVM does not work with QEMU"), "{reasons}");
+        assert!(chain(&choice.reasons[2]).contains("the guest did not answer"), "{:?}", choice.reasons);
         let best = survey([(true, Ok(())), (true, Ok(())), (true, Ok(()))]);
-        assert_eq!(best.choose(None).unwrap().reasons, [""; 0]);
+        assert!(best.choose(None).unwrap().reasons.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 //! and a stand-in on the host whose files are not the workload's. What they have in common with containers is in
 //! `behaviour`.
 
+mod engine;
 mod port;
 mod storage;
 

@@ -65,6 +65,14 @@ pub enum InitramfsError {
     },
 }
 
+impl InitramfsError {
+    /// Whether another guest agent would mend it; else another kernel, or room on the disk.
+    #[must_use]
+    pub const fn is_of_agent(&self) -> bool {
+        matches!(self, Self::Agent { .. } | Self::Dynamic(_))
+    }
+}
+
 /// The initramfs for `kernel` and `agent` in `directory`, made if it isn't there. Blocks, for some ten milliseconds
 /// when it is made.
 ///

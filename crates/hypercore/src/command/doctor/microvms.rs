@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use hypercore_agent::{
-    KvmFault, MachineSettings, NoEngine, Survey, SurveyPlaces, chain, find_file_server, survey,
+    InitramfsError, KvmFault, MachineSettings, NoEngine, Survey, SurveyPlaces, chain, find_file_server,
+    survey,
 };
 use hypercore_model::machine::Monitor;
 
@@ -31,12 +32,10 @@ fn engine(settings: &MachineSettings, found: &Survey) -> Finding {
     let asked = settings.monitor;
     match found.choose(asked) {
         Ok(choice) => {
-            let because = if choice.reasons.is_empty() { String::new() } else { " because ".to_owned() };
-            let why = match asked {
-                Some(_) => ", as [runtime] vmm says".to_owned(),
-                None => format!("{because}{}", choice.reasons.join("; ")),
-            };
-            Finding::ok("vmm", format!("{} runs microVMs{why}", choice.engine()))
+            let mut reasons: Vec<_> = choice.reasons.iter().map(NoEngine::in_short).collect();
+            reasons.extend(asked.map(|_| "[runtime] vmm says so".to_owned()));
+            let why = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
+            Finding::ok("vmm", format!("microVMs run with {}{why}", choice.engine()))
         }
         Err(error @ NoEngine::None(_)) => {
             Finding::warn("vmm", chain(&error), INSTALL_QEMU).fixed_by(Fix::Install("qemu-system-x86"))
@@ -115,6 +114,10 @@ fn virtiofsd() -> Finding {
 
 fn agent(found: &Survey) -> Finding {
     match &found.agent {
+        Ok(_) if found.unfit.as_deref().is_some_and(InitramfsError::is_of_agent) => {
+            let told = found.unfit.as_deref().map(|error| chain(error)).unwrap_or_default();
+            Finding::warn("hypercore-guest", told, "install it anew, with the hypercore program")
+        }
         Ok(path) => Finding::ok("hypercore-guest", path.display().to_string()),
         Err(path) => Finding::warn(
             "hypercore-guest",
@@ -126,6 +129,15 @@ fn agent(found: &Survey) -> Finding {
 
 fn kernel(named: Option<&Path>, data_directory: &Path, found: &Survey) -> Finding {
     match &found.kernel {
+        Ok(kernel) if found.unfit.as_deref().is_some_and(|error| !error.is_of_agent()) => {
+            let told = found.unfit.as_deref().map(|error| chain(error)).unwrap_or_default();
+            let hint = "take the distribution's for clouds: without [runtime] kernel, `hypercore doctor --fix` fetches it";
+            Finding::warn(
+                "guest kernel",
+                format!("{} at {}: {told}", kernel.release, kernel.image.display()),
+                hint,
+            )
+        }
         Ok(kernel) => {
             Finding::ok("guest kernel", format!("{} at {}", kernel.release, kernel.image.display()))
         }
@@ -159,6 +171,7 @@ mod tests {
         Survey {
             kernel: find_kernel(kernel, data_directory).map_err(Arc::new),
             agent: Err("/usr/libexec/hypercore/hypercore-guest".into()),
+            unfit: None,
             engines: vec![SurveyedEngine { monitor: Monitor::Qemu, found: Ok(found), kvm }],
         }
     }
@@ -189,7 +202,11 @@ mod tests {
         assert!(told.message.starts_with("/dev/kvm opens, but the guest did not answer"), "{}", told.message);
         let told = engine(&MachineSettings::default(), &found);
         assert_eq!(told.status, super::super::Status::Ok);
-        assert!(told.message.starts_with("QEMU 7.2.22 in software"), "{}", told.message);
+        assert!(
+            told.message.starts_with("microVMs run with QEMU 7.2.22 in software: KVM does not work"),
+            "{}",
+            told.message
+        );
         let works = kvm(&survey_of(None, scratch.path(), Ok(())));
         assert_eq!(works.message, "a guest came up with QEMU and /dev/kvm");
     }
