@@ -48,6 +48,9 @@ pub struct BundleRequest<'a> {
     pub layers: &'a [PathBuf],
     /// The workload's own directory; absolute. `hosts`, `hostname` and `resolv.conf` in it are bound into `/etc`.
     pub directory: &'a Path,
+    /// Where `config.json` really is, because of the environment in it: a directory in memory. The one beside the rootfs
+    /// is a link.
+    pub memory_directory: &'a Path,
     /// The node's volumes.
     pub volumes: &'a VolumeStore,
     /// Directories in which the node keeps its own things: nothing of them can be mounted.

@@ -5,6 +5,7 @@
 //!   <runtime directory>/shim/<id>.sock    the shim serves the wire protocol here while its workload runs
 //!   <runtime directory>/engine/           what the engine knows of its containers
 //!   <runtime directory>/machines/<id>/    a microVM's specification and sockets
+//!   <runtime directory>/bundles/<id>.json a container's description
 //!   <workload directory>/exit.json        left by the shim when the first process has ended
 //! ```
 //!
@@ -143,7 +144,11 @@ impl Sandboxes {
         }
         let held = self.machine_directory(id).exists();
         self.forget(if held { Engine::Machine } else { Engine::Container }, id).await?;
-        self.remove_sockets(id).map_err(DestroyError::RemoveSocket)
+        self.remove_sockets(id).map_err(DestroyError::RemoveSocket)?;
+        match fs::remove_file(self.bundle_directory().join(format!("{id}.json"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DestroyError::RemoveConfig(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Has the engine kill and remove what it knows of a workload.
@@ -220,6 +225,12 @@ impl Sandboxes {
             Engine::Container => &self.engine_binary,
             Engine::Machine => &self.machine_binary,
         }
+    }
+
+    /// Where the descriptions of containers are, with their environments; in memory alone, when the runtime directory is.
+    #[must_use]
+    pub fn bundle_directory(&self) -> PathBuf {
+        self.runtime_directory.join("bundles")
     }
 
     /// Where the machine of a workload is specified; in memory alone, when the runtime directory is.

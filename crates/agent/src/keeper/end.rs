@@ -5,7 +5,7 @@ use std::fmt;
 
 use hypercore_cluster::state::{Command, Desired, Resources, WorkloadRecord};
 use hypercore_model::{ExitStatus, Timestamp, WorkloadStatus, exit::ExitRecord, lifecycle::LifecycleEvent};
-use hypercore_runtime::sandbox::ShimVanished;
+use hypercore_runtime::{machine::ending, sandbox::ShimVanished};
 
 use super::{
     Keeper,
@@ -18,6 +18,9 @@ use crate::{
     events::{Action, Event},
     failure::Failure,
 };
+
+/// The signal that nothing withstands (signal(7)).
+const SIGKILL: u8 = 9;
 
 /// How one run ended.
 #[derive(Debug, Clone)]
@@ -119,9 +122,16 @@ impl Keeper {
     /// Records how a run ended, takes down what was put up for it, and sees to what follows.
     pub(super) async fn settle(&self, record: &WorkloadRecord, end: End) {
         tracing::info!(workload = %self.id, %end, "ended");
-        self.node.events.publish(end.event(record));
         // A stop, or the removal, may have come while it ended.
         let latest = self.wanted();
+        let is_wanted = latest.as_ref().is_some_and(|latest| latest.desired == Desired::Running);
+        let fallen = self.fallen(&end).filter(|_| is_wanted);
+        self.node.events.publish(match &fallen {
+            Some(failure) => {
+                end.event(record).with("reason", &failure.message).with("reason_code", &failure.code)
+            }
+            None => end.event(record),
+        });
         let may_restart = latest.as_ref().is_some_and(|latest| {
             latest.desired == Desired::Running && latest.attempt == record.attempt && !self.is_expired(latest)
         });
@@ -129,8 +139,18 @@ impl Keeper {
         let next = runs.after(record.spec.restart, self.id, &end, clock::now()).filter(|_| may_restart);
         match next {
             Some(next) => self.pause(&next, &end).await,
-            None => self.finish(latest.as_deref().unwrap_or(record), &runs, &end).await,
+            None => self.finish(latest.as_deref().unwrap_or(record), &runs, &end, fallen).await,
         }
+    }
+
+    /// That its machine ended under it, where a status tells of a kill and no more.
+    fn fallen(&self, end: &End) -> Option<Failure> {
+        let note = ending::take(self.paths.directory())?;
+        (end.exit() == Some(ExitStatus::Signal(SIGKILL))).then(|| Failure {
+            code: "machine_ended".into(),
+            message: format!("its machine ended under it: {note}"),
+            hint: format!("the whole console is in {}", self.paths.directory().join("console.log").display()),
+        })
     }
 
     /// Waits for the next run. Its files, its address and its ports stay.
@@ -172,9 +192,9 @@ impl Keeper {
     }
 
     /// Nothing more of it will run.
-    async fn finish(&self, record: &WorkloadRecord, runs: &Runs, end: &End) {
+    async fn finish(&self, record: &WorkloadRecord, runs: &Runs, end: &End, fallen: Option<Failure>) {
         self.take_down().await;
-        let failure = if record.expired { Some(ttl_over(record)) } else { end.failure() };
+        let failure = if record.expired { Some(ttl_over(record)) } else { fallen.or_else(|| end.failure()) };
         let outcome = Outcome {
             attempt: record.attempt,
             status: end.status(),

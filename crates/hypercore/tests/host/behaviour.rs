@@ -1,6 +1,7 @@
 //! What a workload is promised, whatever stands between it and its host: the same cases, with a container and with a
 //! microVM that really boots. A difference between the two is a failure here, unless `microvm` names it.
 
+mod confidence;
 mod files;
 
 use std::{fs, path::Path, thread, time::Duration};
@@ -14,6 +15,7 @@ use crate::{
     screen::Screen,
 };
 
+use confidence::what_it_is_given_in_confidence_stays_off_the_disk;
 use files::{
     a_copy_that_nobody_reads_holds_up_nothing, an_enemy_reaches_nothing_outside, files_go_in_and_come_out,
     mistakes_with_files_are_told,
@@ -29,6 +31,10 @@ struct House {
 }
 
 impl House {
+    fn is_container(&self) -> bool {
+        self.flags.is_empty()
+    }
+
     fn run(&self, flags: &[&str], command: &[&str]) -> Ended {
         self.run_with(flags, command, b"")
     }
@@ -123,6 +129,8 @@ behaviours! {
     mistakes_with_files_are_told,
     a_copy_that_nobody_reads_holds_up_nothing,
     an_enemy_reaches_nothing_outside,
+    what_it_is_given_in_confidence_stays_off_the_disk,
+    too_many_processes_are_refused_and_nothing_else,
 }
 
 fn outputs_are_apart_and_the_code_comes_back(house: &mut House) {
@@ -300,6 +308,30 @@ fn too_much_memory_is_its_end_and_is_told(house: &mut House) {
     house.node.run(&["wait", "hog"]).expect(137);
     let hog = house.node.inspect("hog");
     assert_eq!((&hog["exit_code"], &hog["out_of_memory"]), (&137.into(), &true.into()), "{hog:#}");
+}
+
+fn too_many_processes_are_refused_and_nothing_else(house: &mut House) {
+    // What it splits off lives on when it can't go on itself; after it, nothing more has to be split off.
+    let bomb = "i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done; echo defused";
+    let count = "n=0; for p in /proc/[0-9]*; do n=$((n+1)); done; echo over with $n.";
+    let script = format!("sh -c '{bomb}'; {count}; exec sleep 1000");
+    house.detach("job", &["--pids", "40"], &["sh", "-c", &script]);
+    house.wait_for_log("job", ".\n");
+    let said = house.logs("job");
+    let counted =
+        said.lines().find_map(|line| line.strip_prefix("over with ")?.strip_suffix('.')?.parse().ok());
+    assert!(
+        !said.contains("defused") && counted.is_some_and(|count: u32| (30..=40).contains(&count)),
+        "{said}"
+    );
+    // A machine's agent is outside of the limit; a container is entered by processes that count too.
+    if !house.is_container() {
+        house.exec(&[], &["sh", "-c", "exit 7"]).expect(7);
+        let refused = house.exec(&[], &["sh", "-c", "true & wait"]);
+        assert!(refused.code != Some(0), "{refused:?}");
+    }
+    house.run(&["--rm"], &["true"]).expect(0);
+    house.node.run(&["stop", "-t", "0", "job"]).expect(0);
 }
 
 fn it_is_started_again_with_its_files(house: &mut House) {

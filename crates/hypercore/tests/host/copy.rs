@@ -33,4 +33,3 @@ fn a_workload_that_has_ended_still_has_its_files() {
     assert!(!mounts.contains(node.path("data").to_str().unwrap()), "{mounts}");
     node.finish();
 }
-

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink},
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -50,7 +50,7 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 const SYSCTLS: [(&str, &str); 2] =
     [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
 
-/// Writes `config.json` whole or not at all.
+/// Writes `config.json` whole or not at all: its content to memory, a link to that into the bundle.
 pub(super) fn write(
     request: &BundleRequest<'_>,
     process: Process,
@@ -58,19 +58,35 @@ pub(super) fn write(
     first: Option<u32>,
 ) -> Result<(), BundleError> {
     let path = request.directory.join("config.json");
-    let temporary = request.directory.join("config.json.new");
+    let content = request.memory_directory.join(format!("{}.json", request.id));
     let mut spec = spec(request, process, mounts);
     if let (Some(first), Some(linux)) = (first, spec.linux_mut()) {
         map_users(linux, first);
     }
-    let written = encode(&spec, &temporary).and_then(|()| fs::rename(&temporary, &path));
+    let written = encode(&spec, &content).and_then(|()| link(&content, &path));
     written.map_err(|source| BundleError::Write { path, source })
 }
 
+/// Makes `path` a link to `content`, in one step, whatever is there.
+fn link(content: &Path, path: &Path) -> io::Result<()> {
+    let new = path.with_extension("json.new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    symlink(content, &new)?;
+    fs::rename(&new, path)
+}
+
 fn encode(spec: &Spec, path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
     // It has the environment in it, which may be a secret.
-    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(&serde_json::to_vec(spec)?)
+    let new = path.with_extension("new");
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec(spec)?)?;
+    fs::rename(&new, path)
 }
 
 fn spec(request: &BundleRequest<'_>, process: Process, mounts: Vec<Mount>) -> Spec {
@@ -162,6 +178,7 @@ mod tests {
             image: &ImageConfiguration::default(),
             layers: &[],
             directory: Path::new("/nowhere"),
+            memory_directory: Path::new("/nowhere"),
             volumes: &VolumeStore::open(volumes.path()).unwrap(),
             reserved: &[],
             mapping: None,

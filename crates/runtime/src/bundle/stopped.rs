@@ -20,11 +20,7 @@ use super::{Mapping, mount_mapped_rootfs, mount_rootfs};
 ///
 /// # Errors
 /// [`CopyError::Root`].
-pub fn stopped_root(
-    layers: &[PathBuf],
-    directory: &Path,
-    engine: Option<&Path>,
-) -> Result<Root, CopyError> {
+pub fn stopped_root(layers: &[PathBuf], directory: &Path, engine: Option<&Path>) -> Result<Root, CopyError> {
     let (rootfs, ids) = mounted(layers, directory, engine).map_err(CopyError::Root)?;
     Root::of_directory(&rootfs).map(|root| root.with_ids(ids))
 }

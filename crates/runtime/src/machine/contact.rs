@@ -91,14 +91,15 @@ impl Contact {
         }
     }
 
-    /// Has the machine written into `directory`, which is empty, for at most `time_max`. It goes on afterwards.
+    /// Has the machine written into `directory`, which is empty, for at most `time_max`. It goes on afterwards. Answers how
+    /// long it stood still.
     ///
     /// # Errors
     /// As [`Self::request`]; what was written until then is not to be used.
-    pub async fn snapshot(&self, directory: &Path, time_max: Duration) -> Result<(), ContactError> {
+    pub async fn snapshot(&self, directory: &Path, time_max: Duration) -> Result<Duration, ContactError> {
         let request = Snapshot { directory: directory.to_string_lossy().into_owned() };
         match self.request(request, time_max).await? {
-            Message::Snapshotted(_) => Ok(()),
+            Message::Snapshotted(saved) => Ok(Duration::from_micros(saved.stopped_us)),
             other => Err(LinkError::Unexpected(other.number()).into()),
         }
     }

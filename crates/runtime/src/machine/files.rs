@@ -37,6 +37,8 @@ pub struct GuestCopy {
 pub enum CopyEvent {
     /// A piece of the tar stream.
     Data(Vec<u8>),
+    /// What was put is on its way: more can be put.
+    Taken,
     /// Everything was copied; nothing follows.
     Done {
         /// Files, directories and links.
@@ -120,8 +122,12 @@ impl Copying {
     /// [`ContactError`], after which nothing more comes.
     pub async fn next(&mut self) -> Result<CopyEvent, ContactError> {
         loop {
+            let was_pending = !self.pending.is_empty();
             self.queue()?;
             self.link.flush().await?;
+            if was_pending && self.pending.is_empty() {
+                return Ok(CopyEvent::Taken);
+            }
             match self.link.answer().await? {
                 Message::Window(window) => {
                     let granted = self.credit.grant(window.bytes);

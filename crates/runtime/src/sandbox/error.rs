@@ -106,6 +106,9 @@ pub enum DestroyError {
     /// The socket can't be removed.
     #[error("the shim's socket can't be removed")]
     RemoveSocket(#[source] io::Error),
+    /// The container's description can't be removed.
+    #[error("the container's description can't be removed")]
+    RemoveConfig(#[source] io::Error),
 }
 
 /// A shim that was started by an older release than this, and doesn't know what was to be asked of it. Nothing was asked.

@@ -20,6 +20,7 @@ use super::{
     link::{Link, LinkError},
     session::Session,
 };
+use crate::machine::ending;
 
 /// Pause before the end is waited for again, when the shim is there but had no room for one more client.
 const WAIT_AGAIN: Duration = Duration::from_secs(1);
@@ -106,6 +107,10 @@ impl Sandbox {
     /// # Errors
     /// [`RequestError::Gone`] when it has ended.
     pub async fn signal(&self, number: i32) -> Result<(), RequestError> {
+        if number == libc::SIGKILL {
+            // The end of a machine that is killed by request needs no explanation.
+            ending::forget(&self.0.directory);
+        }
         self.command(Signal { number }.into()).await
     }
 

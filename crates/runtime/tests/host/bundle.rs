@@ -76,6 +76,7 @@ impl Place {
             image: &image,
             layers: &self.layers,
             directory: &self.bundle(),
+            memory_directory: &self.directory.path().join("memory"),
             volumes: &volumes,
             reserved: &[self.directory.path().join("node")],
             mapping: None,

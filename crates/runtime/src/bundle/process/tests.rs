@@ -28,6 +28,7 @@ fn env_of(spec: &WorkloadSpec, image: &ImageConfiguration) -> Vec<String> {
         image,
         layers: &[],
         directory: Path::new("/nowhere"),
+        memory_directory: Path::new("/nowhere"),
         volumes: &VolumeStore::open(volumes.path()).unwrap(),
         reserved: &[],
         mapping: None,

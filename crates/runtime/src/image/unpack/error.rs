@@ -5,7 +5,6 @@ use std::io;
 use hypercore_copy::{archive::ArchiveError, path::PathError};
 use hypercore_model::Digest;
 
-
 /// Why a layer can't be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {

@@ -131,6 +131,7 @@ impl Machine {
             image: &image,
             layers: &self.layers,
             directory: &self.bundle(),
+            memory_directory: &self.directory.path().join("memory"),
             volumes: &volumes,
             reserved: &[self.root()],
             mapping: self
