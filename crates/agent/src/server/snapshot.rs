@@ -37,8 +37,6 @@ impl Handlers {
         }
         self.check_saveable(&record).await?;
         let made = self.save(&record, name).await?;
-        let event = Event::workload(Action::Snapshotted, &record).with("snapshot", &made.name);
-        self.node.events.publish(event);
         Ok(v1::SnapshotResponse { snapshot: Some(snapshot_service::shown(&made)) })
     }
 
@@ -86,13 +84,16 @@ impl Handlers {
 async fn save(node: &Arc<Node>, record: &WorkloadRecord, name: SnapshotName) -> Result<Snapshot, Problem> {
     let (store, workload) = (node.snapshots.clone(), node.directory.workload(record.id));
     let draft = blocking(move || store.begin(&name, &Origin::read(workload.directory())?)).await?;
-    write(&node.sandboxes.machine_socket(record.id), &draft).await?;
+    let stopped = write(&node.sandboxes.machine_socket(record.id), &draft).await?;
     let (id, spec) = (record.id, record.spec.clone());
-    blocking(move || draft.commit(id, &spec, clock::now())).await
+    let made = blocking(move || draft.commit(id, &spec, clock::now())).await?;
+    let event = Event::workload(Action::Snapshotted, record).with("snapshot", &made.name);
+    node.events.publish(event.with("stopped_ms", stopped.as_millis()));
+    Ok(made)
 }
 
-/// Has the machine written into the draft.
-async fn write(socket: &Path, draft: &Draft) -> Result<(), Problem> {
+/// Has the machine written into the draft; answers how long it stood still.
+async fn write(socket: &Path, draft: &Draft) -> Result<Duration, Problem> {
     let written = match Contact::open(socket).await {
         Ok(contact) => contact.snapshot(draft.directory(), WRITE_TIME_MAX).await,
         Err(error) => Err(error),

@@ -125,6 +125,7 @@ behaviours! {
     it_lives_on_without_the_agent,
     a_killed_shim_takes_all_of_it_along,
     tenants_do_not_reach_each_other,
+    it_is_kept_if_it_is_a_machine,
     files_go_in_and_come_out,
     mistakes_with_files_are_told,
     a_copy_that_nobody_reads_holds_up_nothing,
@@ -385,4 +386,15 @@ fn tenants_do_not_reach_each_other(house: &mut House) {
     let is_reached = || (knock("ours").stdout == "hello\n").then_some(());
     assert!(wait_until(SOON, is_reached).is_some(), "one's own tenant can't be reached: {:?}", knock("ours"));
     assert_eq!(knock("theirs").stdout, "", "another tenant was reached");
+}
+
+fn it_is_kept_if_it_is_a_machine(house: &mut House) {
+    house.detach("job", &[], &["sleep", "1000"]);
+    let kept = house.node.run(&["snapshot", "job", "ready"]);
+    if house.is_container() {
+        assert!(kept.expect(6).stderr.contains("not for containers"), "a container was kept");
+    } else {
+        kept.expect(0);
+    }
+    house.exec(&[], &["true"]).expect(0);
 }

@@ -5,6 +5,7 @@ mod agent;
 mod elsewhere;
 mod fork;
 mod refused;
+mod tenants;
 
 use std::{collections::BTreeSet, time::Duration};
 
