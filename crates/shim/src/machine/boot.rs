@@ -117,7 +117,7 @@ fn explain(error: BootError, machine: &mut Child, time_max: Duration) -> BootErr
     }
 }
 
-fn wait_for_end(machine: &mut Child) -> Option<std::process::ExitStatus> {
+pub(super) fn wait_for_end(machine: &mut Child) -> Option<std::process::ExitStatus> {
     let deadline = Instant::now() + END_TIME_MAX;
     loop {
         match machine.try_wait() {
@@ -168,7 +168,11 @@ fn preparation(spec: &MachineSpec) -> io::Result<Prepare> {
         entropy,
         mounts: spec.mounts.iter().map(mount).collect(),
         read_only: spec.read_only,
-        hardware_address: None,
+        // A machine that goes on from a snapshot has the address of the one that was saved.
+        hardware_address: spec
+            .resume
+            .as_ref()
+            .and_then(|_| network.map(|network| network.hardware_address.clone())),
         is_point_to_point: true,
         pids_max: spec.pids_max,
     })

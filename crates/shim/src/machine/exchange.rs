@@ -1,18 +1,23 @@
 //! One connection to the guest, shared by everybody who has something to say to it: each connection's streams become
-//! streams of the guest's, under numbers of their own. It refuses to look into what it passes on.
+//! streams of the guest's, under numbers of their own. It looks at what opens a stream, because a request to save the
+//! machine is not for the guest; it refuses to look into what it passes on.
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     os::unix::net::{UnixListener, UnixStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Instant,
 };
 
-use hypercore_wire::{Flags, Frame, StreamId, message::ExecSignal};
+use hypercore_wire::{
+    Flags, Frame, Message, StreamId,
+    message::{ExecSignal, Snapshot},
+};
 use nix::libc::SIGKILL;
 
-use super::peer::{self, Receiver, Sender};
+use super::peer::{self, Held, Receiver, Sender};
 
 /// Most streams at once.
 const STREAMS_MAX: usize = 512;
@@ -21,10 +26,23 @@ const STREAMS_MAX: usize = 512;
 #[derive(Debug, Clone)]
 pub(super) struct Exchange(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     guest: Sender,
     table: Mutex<Table>,
+    /// Answers what is for the machine itself.
+    keeper: Keeper,
+}
+
+/// Saves the machine, whose guest is reached through the exchange; what it says is the answer.
+pub(super) type Keeper = Box<dyn Fn(&Exchange, Snapshot) -> Message + Send + Sync>;
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("guest", &self.guest)
+            .field("table", &self.table)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -44,15 +62,14 @@ struct Route {
 }
 
 impl Exchange {
-    /// Begins to pass on what the guest says. `on_end` is called when it says nothing more.
-    pub(super) fn open(guest: Sender, from_guest: Receiver, on_end: impl FnOnce() + Send + 'static) -> Self {
+    /// Begins to pass on what the guest says.
+    pub(super) fn open(guest: Sender, from_guest: Receiver, keeper: Keeper) -> Self {
         let table = Table { routes: BTreeMap::new(), last: 0, is_closed: false };
-        let exchange = Self(Arc::new(Shared { guest, table: Mutex::new(table) }));
+        let exchange = Self(Arc::new(Shared { guest, table: Mutex::new(table), keeper }));
         let ours = exchange.clone();
         thread::spawn(move || {
             ours.pass_on(from_guest);
             ours.close();
-            on_end();
         });
         exchange
     }
@@ -84,6 +101,13 @@ impl Exchange {
     fn hear(&self, client: u32, sender: &Sender, mut receiver: Receiver) {
         if peer::greet(sender, &mut receiver).is_ok() {
             while let Ok(frame) = receiver.next_frame() {
+                if let Some(wanted) = self.snapshot(client, &frame) {
+                    let answer = (self.0.keeper)(self, wanted);
+                    if sender.send(frame.stream, Flags::END_STREAM, answer).is_err() {
+                        break;
+                    }
+                    continue;
+                }
                 let Some(stream) = self.route(client, sender, frame.stream) else { break };
                 if self.0.guest.forward(&Frame { stream, ..frame }).is_err() {
                     break;
@@ -92,6 +116,43 @@ impl Exchange {
         }
         sender.close();
         self.forget(client);
+    }
+
+    /// The request to save the machine, if the frame is one. It is one only as the first of its stream.
+    fn snapshot(&self, client: u32, frame: &Frame) -> Option<Snapshot> {
+        let is_it = |route: &Route| route.client == client && route.stream == frame.stream;
+        if self.lock().routes.values().any(is_it) {
+            return None;
+        }
+        match Message::decode(&frame.payload) {
+            Ok(Message::Snapshot(wanted)) => Some(wanted),
+            _ => None,
+        }
+    }
+
+    /// A stream to the guest for the keeper itself; [`Self::close_stream`] it.
+    pub(super) fn open_stream(&self) -> io::Result<(StreamId, Receiver)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (sender, _) = peer::split(theirs)?;
+        let (_, receiver) = peer::split(ours)?;
+        let client = {
+            let mut table = self.lock();
+            table.last += 1;
+            table.last
+        };
+        // The number is the guest's too: nobody looks it up.
+        let stream = self.route(client, &sender, StreamId::CONNECTION);
+        Ok((stream.ok_or(io::ErrorKind::NotConnected)?, receiver))
+    }
+
+    /// What the guest still says on the stream is for nobody.
+    pub(super) fn close_stream(&self, stream: StreamId) {
+        self.lock().routes.remove(&stream.0);
+    }
+
+    /// Holds back what everybody else sends to the guest.
+    pub(super) fn hold(&self, deadline: Instant) -> Option<Held<'_>> {
+        self.0.guest.hold(deadline)
     }
 
     /// The guest's number for a client's stream, given when it is first used.
@@ -130,15 +191,16 @@ impl Exchange {
 
     /// A stand-in that is gone was killed: so is what it stood for.
     fn forget(&self, client: u32) {
-        let mut table = self.lock();
-        let gone: Vec<u32> = table
-            .routes
-            .iter()
-            .filter(|(_, route)| route.client == client)
-            .map(|(number, _)| *number)
-            .collect();
+        let gone: Vec<u32> = {
+            let mut table = self.lock();
+            let of = |route: &Route| route.client == client;
+            let gone =
+                table.routes.iter().filter(|(_, route)| of(route)).map(|(number, _)| *number).collect();
+            table.routes.retain(|_, route| !of(route));
+            gone
+        };
+        // Not with the table in hand: while the machine is saved, nothing goes to the guest.
         for number in gone {
-            table.routes.remove(&number);
             // A guest that is gone has no process to kill.
             let _ = self.0.guest.send(StreamId(number), Flags::NONE, ExecSignal { number: SIGKILL });
         }

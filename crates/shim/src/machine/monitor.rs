@@ -19,7 +19,7 @@ use std::{
 use hypercore_model::machine::MachineSpec;
 use hypercore_wire::{
     Flags, StreamId,
-    message::{Exec, Exit, PowerOff},
+    message::{Adopt, Exec, Exit, PowerOff},
 };
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -39,7 +39,7 @@ use super::{
     relay::Relay,
     shares::Shares,
     signals::Signals,
-    standin,
+    snapshot, standin,
     streams::{self, Streams},
     vmm::{self, Place, Vmm},
 };
@@ -180,7 +180,7 @@ impl<'a> Machine<'a> {
             }
         };
         // The first process's relay notices by itself when nothing more comes.
-        let exchange = Exchange::open(guest.clone(), from_guest, || {});
+        let exchange = Exchange::open(guest.clone(), from_guest, snapshot::keeper(spec, vmm, place));
         exchange.serve(listener);
         Ok(Self { spec, process, guest, exchange, _disks: disks, _shares: shares })
     }
@@ -229,8 +229,17 @@ impl<'a> Machine<'a> {
         let (sender, mut receiver) = peer::split(ours).map_err(|error| failed(&error))?;
         peer::greet(&sender, &mut receiver).map_err(|error| failed(&error))?;
         let mut relay = Relay::new(sender, receiver);
+        let started = match self.spec.resume {
+            Some(_) => relay.start(Adopt {}),
+            None => relay.start(self.exec(streams)),
+        };
+        started.map_err(standin::failure)?;
+        Ok(relay)
+    }
+
+    fn exec(&self, streams: &Streams) -> Exec {
         let process = &self.spec.process;
-        let exec = Exec {
+        Exec {
             argv: process.argv.clone(),
             env: process.env.clone(),
             cwd: Some(process.workdir.clone()),
@@ -238,9 +247,7 @@ impl<'a> Machine<'a> {
             tty: process.tty,
             stdin: process.stdin_open,
             size: streams.terminal.as_ref().and_then(streams::size),
-        };
-        relay.start(exec).map_err(standin::failure)?;
-        Ok(relay)
+        }
     }
 
     /// Has the guest power off, and ends the machine if it doesn't.

@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    sync::{Arc, Mutex, PoisonError},
+    os::{fd::AsFd, unix::net::UnixStream},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use hypercore_wire::{
@@ -12,7 +14,10 @@ use hypercore_wire::{
     negotiate,
     negotiation::{Incompatible, greeting},
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+/// How often is looked whether a frame is through, by who wants to be the next.
+const HOLD_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes read at once.
 const READ_LEN_MAX: usize = 16 * 1024;
 
@@ -99,9 +104,46 @@ impl Sender {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes)
     }
 
+    /// Holds back what others send, after the frame that is being sent. `None` when that one is still not through at the
+    /// deadline: the other end takes nothing.
+    pub(super) fn hold(&self, deadline: Instant) -> Option<Held<'_>> {
+        loop {
+            match self.0.try_lock() {
+                Ok(stream) => return Some(Held(stream)),
+                Err(TryLockError::Poisoned(stream)) => return Some(Held(stream.into_inner())),
+                Err(TryLockError::WouldBlock) if Instant::now() > deadline => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(HOLD_INTERVAL),
+            }
+        }
+    }
+
     /// Hangs up, for the reading end too.
     pub(super) fn close(&self) {
         // A connection that is gone already is as good.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// Whoever holds this sends alone.
+#[derive(Debug)]
+pub(super) struct Held<'a>(MutexGuard<'a, UnixStream>);
+
+impl Held<'_> {
+    /// Sends a short message, unless there is no room for it until the deadline.
+    pub(super) fn send(
+        &mut self,
+        stream: StreamId,
+        message: impl Into<Message>,
+        deadline: Instant,
+    ) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        message.into().encode_to(stream, Flags::NONE, &mut bytes).map_err(io::Error::other)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if poll(&mut fds, timeout)? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.0.write_all(&bytes)
     }
 }

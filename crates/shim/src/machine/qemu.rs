@@ -2,6 +2,9 @@
 //! calibration without KVM. The guest agent is reached over a virtio-serial port: vhost-user-vsock would keep a machine
 //! from being snapshotted.
 
+mod migration;
+mod murmur;
+mod qmp;
 mod storage;
 
 use std::{
@@ -13,10 +16,10 @@ use std::{
     },
     path::Path,
     process::{Child, Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use hypercore_model::machine::{Accelerator, MachineSpec, Monitor};
+use hypercore_model::machine::{Accelerator, MachineSpec};
 
 use super::vmm::{Place, Saved, Vmm, VmmError};
 
@@ -25,6 +28,11 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.tru
 
 /// The name of the port, which the guest agent looks for.
 const PORT_NAME: &str = "hypercore.guest";
+
+/// How long QEMU may take for what takes it no time. Before it stops a machine it writes what is on its way to disks.
+const ORDER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long saving may take. All of a large memory may have to go to a slow disk.
+const SAVE_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// QEMU.
 #[derive(Debug)]
@@ -37,37 +45,42 @@ impl Vmm for Qemu {
         place: &Place,
         tap: Option<BorrowedFd<'_>>,
     ) -> Result<Command, VmmError> {
-        if spec.resume.is_some() {
-            return Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "resume a machine" });
+        let mut command = command(spec, place, tap);
+        if let Some(resume) = &spec.resume {
+            command.args(["-incoming", "defer"]);
+            if resume.is_mapped {
+                migration::deny_holes(&mut command)?;
+            }
         }
-        Ok(command(spec, place, tap))
+        Ok(command)
     }
 
     /// It boots by itself.
     fn begin(
         &self,
-        _spec: &MachineSpec,
-        _place: &Place,
-        _process: &mut Child,
-        _deadline: Instant,
+        spec: &MachineSpec,
+        place: &Place,
+        process: &mut Child,
+        deadline: Instant,
     ) -> Result<(), VmmError> {
-        Ok(())
+        let resume = spec.resume.as_ref();
+        resume.map_or(Ok(()), |resume| migration::resume(resume, place, process, deadline))
     }
 
     fn dial(&self, place: &Place) -> io::Result<UnixStream> {
         UnixStream::connect(place.guest())
     }
 
-    fn pause(&self, _place: &Place) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "be paused" })
+    fn pause(&self, place: &Place) -> Result<(), VmmError> {
+        migration::pause(place, Instant::now() + ORDER_TIME_MAX)
     }
 
-    fn go_on(&self, _place: &Place) -> Result<(), VmmError> {
-        Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "be paused" })
+    fn go_on(&self, place: &Place) -> Result<(), VmmError> {
+        migration::go_on(place, Instant::now() + ORDER_TIME_MAX)
     }
 
-    fn save(&self, _place: &Place, _directory: &Path) -> Result<Saved, VmmError> {
-        Err(VmmError::Unsupported { monitor: Monitor::Qemu, what: "save a machine" })
+    fn save(&self, place: &Place, directory: &Path) -> Result<Saved, VmmError> {
+        migration::save(place, directory, Instant::now() + SAVE_TIME_MAX)
     }
 }
 
@@ -86,12 +99,14 @@ fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Co
             "-nographic",
             "-no-reboot",
             "-machine",
-            "q35",
+            &format!("q35,memory-backend={}", migration::MEMORY),
             "-cpu",
             processor,
         ])
         .args(["-accel", accelerator, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"])
         .args(["-smp", &spec.cpus.to_string(), "-m", &format!("{}M", spec.memory_mib)])
+        .arg("-object")
+        .arg(memory(spec))
         .arg("-kernel")
         .arg(&spec.kernel)
         .arg("-initrd")
@@ -116,6 +131,13 @@ fn command(spec: &MachineSpec, place: &Place, tap: Option<BorrowedFd<'_>>) -> Co
         command.args(["-device", &format!("virtio-net-pci,netdev=net,romfile=,mac={mac}")]);
     }
     command
+}
+
+fn memory(spec: &MachineSpec) -> OsString {
+    match migration::memory_option(spec.memory_mib, spec.resume.as_ref()) {
+        (option, None) => option.into(),
+        (option, Some(path)) => joined(&option, &path, ""),
+    }
 }
 
 /// An option with a path in it. A comma in a path is doubled, as QEMU's option syntax wants it.

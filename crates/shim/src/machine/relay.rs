@@ -8,9 +8,10 @@ use std::{
     thread,
 };
 
+use hypercore_model::machine::KILL_INSIDE;
 use hypercore_wire::{
     Credit, ErrorCode, Flags, Message, StreamId,
-    message::{Exec, ExecResize, ExecSignal, Exit, Fault, Stdin, Window},
+    message::{ExecResize, ExecSignal, Exit, Fault, Stdin, Window},
 };
 use nix::{libc, sys::signal::Signal};
 
@@ -47,15 +48,15 @@ impl Relay {
         Self { sender, receiver }
     }
 
-    /// Starts the process in the guest.
+    /// Starts the process in the guest, or makes its first one this relay's.
     ///
     /// # Errors
     /// Why the guest could not.
-    pub(super) fn start(&mut self, exec: Exec) -> Result<(), Fault> {
+    pub(super) fn start(&mut self, request: impl Into<Message>) -> Result<(), Fault> {
         let lost = |error: &dyn std::error::Error| {
             Fault::new(ErrorCode::ENGINE, format!("the guest is gone: {error}"))
         };
-        self.sender.send(STREAM, Flags::NONE, exec).map_err(|error| lost(&error))?;
+        self.sender.send(STREAM, Flags::NONE, request).map_err(|error| lost(&error))?;
         let allowed = self.sender.send(STREAM, Flags::NONE, Window { bytes: OUTPUT_CREDIT });
         allowed.map_err(|error| lost(&error))?;
         let frame = self.receiver.next_frame().map_err(|error| lost(&error))?;
@@ -107,6 +108,9 @@ impl Relay {
         resize(&sender);
         signals.forward(move |signal| match signal {
             Signal::SIGWINCH => resize(&sender),
+            signal if signal as i32 == KILL_INSIDE => {
+                drop(sender.send(STREAM, Flags::NONE, ExecSignal { number: libc::SIGKILL }));
+            }
             // A guest that is gone has no process to signal.
             signal => drop(sender.send(STREAM, Flags::NONE, ExecSignal { number: signal as i32 })),
         });

@@ -13,6 +13,11 @@ use hypercore_model::machine::{MachineSpec, Monitor};
 
 use super::{cloud_hypervisor::CloudHypervisor, firecracker::Firecracker, qemu::Qemu};
 
+/// The state of a machine, in a snapshot's directory.
+pub(super) const STATE_FILE: &str = "state";
+/// Its memory, unless that is within the state.
+pub(super) const MEMORY_FILE: &str = "memory";
+
 /// A machine's own directory, and its sockets in it.
 #[derive(Debug, Clone)]
 pub(super) struct Place(PathBuf);

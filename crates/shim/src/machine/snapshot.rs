@@ -1,0 +1,188 @@
+//! Saves a machine that runs: guest to rest, processors stopped, disk copied, state and memory written, and everything on
+//! again. It refuses to leave anything behind or standing still when a step fails.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, TryLockError},
+    time::{Duration, Instant},
+};
+
+use hypercore_model::machine::MachineSpec;
+use hypercore_wire::{
+    ErrorCode, Message, StreamId,
+    message::{Fault, Quiesce, Snapshot, Snapshotted, Thaw},
+};
+
+use super::{
+    exchange::{Exchange, Keeper},
+    peer::{Held, PeerError, Receiver},
+    sparse,
+    vmm::{MEMORY_FILE, Place, STATE_FILE, Saved, Vmm, VmmError},
+};
+use crate::engine::chain;
+
+/// How long a guest may take to come to rest. It writes what is on its way to its disks.
+const QUIESCE_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to take a word.
+const TELL_TIME_MAX: Duration = Duration::from_secs(10);
+/// The serial of the disk that is the machine's own.
+const WRITABLE_SERIAL: &str = "writable";
+/// Its copy.
+const WRITABLE_FILE: &str = "writable.ext4";
+/// A filesystem with less than this is full, in bytes: engines don't always say why they could not write.
+const ROOM_MIN: u64 = 1024 * 1024;
+
+/// Why a machine was not saved.
+#[derive(Debug, thiserror::Error)]
+enum SaveError {
+    /// It is being saved already.
+    #[error("the machine is being saved already")]
+    Busy,
+    /// Not a place to save it to.
+    #[error("{} is not an empty directory", .0.display())]
+    Directory(PathBuf),
+    /// The guest can't be told.
+    #[error("the guest can't be brought to rest")]
+    Tell(#[source] io::Error),
+    /// It did not answer.
+    #[error("the guest did not come to rest within {} seconds", QUIESCE_TIME_MAX.as_secs())]
+    Restless,
+    /// It is gone, or said something else.
+    #[error("the guest did not come to rest")]
+    Guest(#[source] PeerError),
+    /// It said no.
+    #[error("the guest did not come to rest: {0}")]
+    Refused(Fault),
+    /// The engine.
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    /// The machine's own disk.
+    #[error("the disk {} can't be copied", path.display())]
+    Disk {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What saves one machine.
+struct Saver {
+    vmm: &'static dyn Vmm,
+    place: Place,
+    writable: Option<PathBuf>,
+    /// Held while it is saved.
+    turn: Mutex<()>,
+}
+
+/// The keeper that saves this machine.
+pub(super) fn keeper(spec: &MachineSpec, vmm: &'static dyn Vmm, place: Place) -> Keeper {
+    let writable = spec.disks.iter().find(|disk| disk.serial == WRITABLE_SERIAL);
+    let saver =
+        Saver { vmm, place, writable: writable.map(|disk| disk.path.clone()), turn: Mutex::default() };
+    Box::new(move |exchange, wanted| {
+        let directory = Path::new(&wanted.directory);
+        match saver.save(exchange, &wanted) {
+            Ok(saved) => saved.into(),
+            Err(error) => fault(&error, directory).into(),
+        }
+    })
+}
+
+impl Saver {
+    fn save(&self, exchange: &Exchange, wanted: &Snapshot) -> Result<Snapshotted, SaveError> {
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(SaveError::Busy),
+        };
+        let directory = PathBuf::from(&wanted.directory);
+        let is_empty = fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_none());
+        if !directory.is_absolute() || !is_empty {
+            return Err(SaveError::Directory(directory));
+        }
+        let saved = self.at_rest(exchange, &directory);
+        if saved.is_err() {
+            for name in [STATE_FILE, MEMORY_FILE, WRITABLE_FILE] {
+                // What was not begun is not there.
+                let _ = fs::remove_file(directory.join(name));
+            }
+        }
+        saved
+    }
+
+    /// Brings the guest to rest, saves, and lets it go on.
+    fn at_rest(&self, exchange: &Exchange, directory: &Path) -> Result<Snapshotted, SaveError> {
+        let (stream, mut answers) = exchange.open_stream().map_err(SaveError::Tell)?;
+        let saved = match exchange.hold(Instant::now() + TELL_TIME_MAX) {
+            Some(mut guest) => {
+                let saved =
+                    quiesce(&mut guest, stream, &mut answers).and_then(|()| self.standing_still(directory));
+                // Even one that did not answer may come to rest later. One that is gone needs no word.
+                let _ = guest.send(stream, Thaw {}, Instant::now() + TELL_TIME_MAX);
+                saved
+            }
+            None => Err(SaveError::Tell(io::ErrorKind::TimedOut.into())),
+        };
+        exchange.close_stream(stream);
+        saved
+    }
+
+    fn standing_still(&self, directory: &Path) -> Result<Snapshotted, SaveError> {
+        let since = Instant::now();
+        let saved = self.vmm.pause(&self.place).map_err(SaveError::Vmm).and_then(|()| self.write(directory));
+        // Also after a pause that failed: it may have come about.
+        let went_on = self.vmm.go_on(&self.place);
+        let Saved { is_mapped } = saved?;
+        went_on?;
+        let stopped_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(Snapshotted { is_mapped, stopped_us })
+    }
+
+    fn write(&self, directory: &Path) -> Result<Saved, SaveError> {
+        if let Some(path) = &self.writable {
+            let copied =
+                File::open(path).and_then(|from| sparse::copy(&from, &directory.join(WRITABLE_FILE)));
+            copied.map_err(|source| SaveError::Disk { path: path.clone(), source })?;
+        }
+        Ok(self.vmm.save(&self.place, directory)?)
+    }
+}
+
+fn quiesce(guest: &mut Held<'_>, stream: StreamId, answers: &mut Receiver) -> Result<(), SaveError> {
+    guest.send(stream, Quiesce {}, Instant::now() + TELL_TIME_MAX).map_err(SaveError::Tell)?;
+    answers.stream().set_read_timeout(Some(QUIESCE_TIME_MAX)).map_err(SaveError::Tell)?;
+    let frame = answers.next_frame().map_err(|error| match error {
+        PeerError::Broken(error) if error.kind() == io::ErrorKind::WouldBlock => SaveError::Restless,
+        error => SaveError::Guest(error),
+    })?;
+    match Message::decode(&frame.payload) {
+        Ok(Message::Done(_)) => Ok(()),
+        Ok(Message::Error(fault)) => Err(SaveError::Refused(fault)),
+        _ => Err(SaveError::Guest(PeerError::NoGreeting)),
+    }
+}
+
+fn fault(error: &SaveError, directory: &Path) -> Fault {
+    let code = match error {
+        SaveError::Busy => ErrorCode::TOO_MANY,
+        SaveError::Directory(_) => ErrorCode::REFUSED,
+        SaveError::Refused(fault) => fault.code,
+        SaveError::Vmm(VmmError::Unsupported { .. }) => ErrorCode::UNSUPPORTED,
+        SaveError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::FULL,
+        SaveError::Vmm(VmmError::File { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+            ErrorCode::FULL
+        }
+        SaveError::Vmm(_) | SaveError::Disk { .. } if !has_room(directory) => ErrorCode::FULL,
+        _ => ErrorCode::ENGINE,
+    };
+    Fault::new(code, chain(error))
+}
+
+fn has_room(directory: &Path) -> bool {
+    nix::sys::statvfs::statvfs(directory)
+        .is_ok_and(|found| u64::from(found.blocks_available()) * found.fragment_size() >= ROOM_MIN)
+}
