@@ -153,6 +153,10 @@ pub struct MachineProcess {
     pub stdin_open: bool,
 }
 
+/// The signal (`SIGSTKFLT`, which nothing else uses) that has a machine's stand-in kill its process in the guest. SIGKILL
+/// would end the machine itself, with all that its kernel has not yet written to its disks.
+pub const KILL_INSIDE: i32 = 16;
+
 /// The name of the note, beside [`MachineSpec::oom_events`], of why a machine ended under its workload.
 pub const END_NOTE: &str = "machine-end";
 

@@ -157,7 +157,7 @@ const fn volume(error: &VolumeError) -> (&'static str, &'static str) {
         VolumeError::Block { source: BlockError::Busy { .. }, .. } => {
             ("volume_in_use", "stop the other one first, or have all of them read it with :ro")
         }
-        VolumeError::Block { source: BlockError::Unclean, .. } => {
+        VolumeError::Block { source: BlockError::Unclean(_), .. } => {
             ("volume_in_use", "mount it once without :ro; the microVM then puts it in order")
         }
         _ => ("volume_failed", "`hypercore volume ls` shows what is there"),

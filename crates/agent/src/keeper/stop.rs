@@ -4,7 +4,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use hypercore_cluster::state::{Command, Desired, WorkloadRecord};
-use hypercore_model::lifecycle::LifecycleEvent;
+use hypercore_model::{lifecycle::LifecycleEvent, machine::KILL_INSIDE};
 use hypercore_runtime::{
     cgroup::FreezeError,
     sandbox::{Sandbox, ShimVanished},
@@ -17,6 +17,9 @@ use crate::failure::chain;
 
 /// How long a killed process may take to be gone before its shim is taken down too.
 const KILL_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long a machine may take to end after its process was killed: longer than its guest gets to power off.
+const KILL_INSIDE_TIME_MAX: Duration = Duration::from_secs(5);
 
 impl Keeper {
     /// Asks the first process to end, and kills it when the grace period is over. A further wish (a shorter grace
@@ -31,24 +34,36 @@ impl Keeper {
     ) {
         self.update(|observed| observed.advance(LifecycleEvent::StopAsked));
         tracing::info!(workload = %self.id, signal, ?grace, "stopping");
-        self.send_signal(sandbox, signal).await;
-        let deadline = Instant::now() + grace;
-        let exited = tokio::select! {
-            exited = sandbox.exited() => exited,
-            () = tokio::time::sleep_until(deadline) => {
-                tracing::info!(workload = %self.id, "the grace period is over: killing");
-                self.kill(sandbox).await
+        let exited = if signal == Signal::SIGKILL as i32 {
+            self.kill(sandbox).await
+        } else {
+            self.send_signal(sandbox, signal).await;
+            let deadline = Instant::now() + grace;
+            tokio::select! {
+                exited = sandbox.exited() => exited,
+                () = tokio::time::sleep_until(deadline) => {
+                    tracing::info!(workload = %self.id, "the grace period is over: killing");
+                    self.kill(sandbox).await
+                }
+                () = self.wait_for_other_wishes(record, changes) => return,
             }
-            () = self.wait_for_other_wishes(record, changes) => return,
         };
         self.settle(record, End::of(exited, Some(sandbox.started_at()))).await;
     }
 
-    /// Kills the first process and waits for its end. A shim that doesn't tell of it counts as vanished.
+    /// Kills the first process and waits for its end. A shim that doesn't tell of it counts as vanished. A machine gets
+    /// the time to write what it has to its disks.
     pub(super) async fn kill(
         &self,
         sandbox: &Sandbox,
     ) -> Result<hypercore_runtime::sandbox::ExitRecord, ShimVanished> {
+        if self.node.sandboxes.machine_socket(self.id).exists() {
+            self.send_signal(sandbox, KILL_INSIDE).await;
+            if let Ok(exited) = tokio::time::timeout(KILL_INSIDE_TIME_MAX, sandbox.exited()).await {
+                return exited;
+            }
+            tracing::info!(workload = %self.id, "its machine does not end: killing that");
+        }
         self.send_signal(sandbox, Signal::SIGKILL as i32).await;
         tokio::time::timeout(KILL_TIME_MAX, sandbox.exited()).await.unwrap_or(Err(ShimVanished))
     }

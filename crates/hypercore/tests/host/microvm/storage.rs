@@ -161,7 +161,7 @@ fn a_machines_disks_and_network_are_held_to_their_rates() {
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(4), "24 MiB were written in {took:?}, at 4 MiB a second");
     // What it sends: a second's worth comes at once.
-    node.detach(&["--name", "sink", "busybox", "--", "sh", "-c", "nc -l -p 99 > /got; sleep 1000"]);
+    node.detach(&["--name", "sink", "busybox", "--", "sh", "-c", "sleep 1000 | nc -l -p 99 > /got"]);
     let sink = node.inspect("sink")["address"].as_str().unwrap().to_owned();
     let send = format!("head -c 6000000 /dev/zero | nc -w 20 {sink} 99");
     let begun = wait_until(SOON, || {
