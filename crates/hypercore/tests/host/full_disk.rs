@@ -3,7 +3,7 @@
 
 use std::{os::unix::fs::symlink, path::Path, time::Duration};
 
-use hypercore_fixtures::{skip_without_root, wait_until};
+use hypercore_fixtures::{skip_without_machines, skip_without_root, wait_until};
 use nix::mount::{MsFlags, mount, umount};
 
 use crate::node::Node;
@@ -43,6 +43,43 @@ fn node_on(disk: &Disk) -> Node {
     node.start_agent();
     node.import_busybox();
     node
+}
+
+#[test]
+fn a_machine_waits_for_room_on_its_host_and_loses_nothing() {
+    if skip_without_machines("a_machine_waits_for_room_on_its_host_and_loses_nothing") {
+        return;
+    }
+    let disk = Disk::new();
+    let node = node_on(&disk);
+    let run = |flags: &[&str], script: &str| {
+        let machine = ["run", "--isolation", "microvm"];
+        node.run(&[&machine[..], flags, &["busybox", "--", "sh", "-c", script]].concat()).expect(0).stdout
+    };
+    let write = "until [ -e /go ]; do sleep 0.1; done; yes some text | head -c 24000000 > /data/file; sync; \
+        md5sum < /data/file; sleep 1000";
+    run(&["-d", "--name", "job", "-v", "kept:/data"], write);
+    // All but what the node needs for itself.
+    let hog = disk.path().join("hog");
+    let room = free_bytes(disk.path()).saturating_sub(8 << 20);
+    std::fs::write(&hog, vec![1; usize::try_from(room).unwrap()]).unwrap();
+    node.run(&["exec", "job", "touch", "/go"]).expect(0);
+    let is_full = || (free_bytes(disk.path()) < 64 * 1024).then_some(());
+    assert!(wait_until(TIME_MAX, is_full).is_some(), "the machine does not fill the disk");
+    assert_eq!(node.run(&["logs", "job"]).stdout, "");
+    std::fs::remove_file(&hog).unwrap();
+    let said = wait_until(TIME_MAX, || {
+        let said = node.run(&["logs", "job"]).stdout;
+        said.contains('-').then_some(said)
+    });
+    let said = said.expect("the machine does not go on");
+    node.run(&["rm", "-f", "job"]).expect(0);
+    let whole = run(
+        &["--rm", "-v", "kept:/data:ro"],
+        "yes some text | head -c 24000000 | md5sum; md5sum < /data/file",
+    );
+    assert_eq!(whole, format!("{said}{said}"), "what was written is not what is there");
+    node.finish();
 }
 
 #[test]

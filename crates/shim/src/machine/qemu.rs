@@ -5,6 +5,7 @@
 mod migration;
 mod murmur;
 mod qmp;
+mod room;
 mod storage;
 
 use std::{
@@ -63,6 +64,7 @@ impl Vmm for Qemu {
         process: &mut Child,
         deadline: Instant,
     ) -> Result<(), VmmError> {
+        room::watch(place);
         let resume = spec.resume.as_ref();
         resume.map_or(Ok(()), |resume| migration::resume(resume, place, process, deadline))
     }

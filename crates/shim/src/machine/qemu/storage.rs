@@ -5,7 +5,7 @@ use std::process::Command;
 
 use hypercore_model::{IoLimits, machine::MachineSpec};
 
-use super::joined;
+use super::{joined, room};
 use crate::machine::{shares, vmm::Place};
 
 /// What happens to a write that the host has no room for: the machine stands still, and nothing in it is told that its
@@ -14,6 +14,7 @@ const ON_ERROR: &str = ",werror=enospc,rerror=report";
 
 /// Adds all of them.
 pub(super) fn add(command: &mut Command, spec: &MachineSpec, place: &Place) {
+    command.arg("-qmp").arg(joined("unix:", &room::socket(place), ",server=on,wait=off"));
     let rates = rates(&spec.io);
     for (index, disk) in spec.disks.iter().enumerate() {
         let access = if disk.read_only { ",readonly=on" } else { ",discard=unmap" };
