@@ -155,6 +155,20 @@ impl Machines {
         self.platform_of(&survey, asked)
     }
 
+    /// What runs microVMs of which nobody says more, and why nothing better does, or nothing at all. Doesn't wait.
+    pub(crate) fn described(&self) -> (String, String) {
+        let Some(survey) = self.survey.borrow().clone() else {
+            return (String::new(), "the node has not found out yet".to_owned());
+        };
+        match self.platform_of(&survey, None) {
+            Ok((_, choice)) => {
+                let reasons: Vec<_> = choice.reasons.iter().map(NoEngine::in_short).collect();
+                (choice.engine(), reasons.join("; "))
+            }
+            Err(error) => (String::new(), chain(&error)),
+        }
+    }
+
     /// How long a guest may take to its first word.
     pub(crate) const fn boot_time_max(&self) -> Duration {
         self.settings.boot_time_max

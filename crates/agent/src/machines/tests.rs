@@ -26,7 +26,10 @@ async fn who_asks_before_it_is_known_waits_and_is_told() {
         MachineSettings { kernel: Some(scratch.path().join("none")), ..MachineSettings::default() };
     let machines = Machines::new(&settings, scratch.path(), scratch.path());
     assert!(!machines.is_known());
+    assert!(machines.described().1.contains("not found out yet"));
     let (asked, ()) = tokio::join!(machines.choose(None), machines.run());
     assert!(matches!(asked, Err(Unavailable::Kernel(_) | Unavailable::Engine(_))), "{asked:?}");
     assert!(machines.is_known());
+    let (engine, why) = machines.described();
+    assert!(engine.is_empty() && !why.is_empty(), "{engine}: {why}");
 }

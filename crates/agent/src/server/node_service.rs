@@ -15,6 +15,7 @@ impl NodeService for Handlers {
             let capacity = state.node(&node.identity).and_then(|record| record.capacity);
             (capacity, state.reserved(&node.identity))
         });
+        let (vmm, vmm_reason) = node.machines.described();
         Ok(Response::new(v1::NodeInfoResponse {
             node: Some(self.this_node()),
             data_directory: node.directory.data().display().to_string(),
@@ -26,6 +27,8 @@ impl NodeService for Handlers {
             pid: std::process::id(),
             capacity: capacity.map(resources),
             reserved: Some(resources(reserved)),
+            vmm,
+            vmm_reason,
         }))
     }
 }

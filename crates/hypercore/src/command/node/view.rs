@@ -24,6 +24,10 @@ pub(super) struct NodeView {
     runtime_directory: String,
     state_height: u64,
     pid: u32,
+    /// What runs microVMs; `None` when nothing does.
+    vmm: Option<String>,
+    /// Why nothing better does, or nothing.
+    vmm_reason: Option<String>,
     #[serde(skip)]
     started: Timestamp,
 }
@@ -85,6 +89,8 @@ impl NodeView {
             runtime_directory: info.runtime_directory.clone(),
             state_height: info.state_height,
             pid: info.pid,
+            vmm: Some(info.vmm.clone()).filter(|text| !text.is_empty()),
+            vmm_reason: Some(info.vmm_reason.clone()).filter(|text| !text.is_empty()),
             started,
         }
     }

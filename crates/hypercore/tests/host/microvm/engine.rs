@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use hypercore_fixtures::{guest_kernel, skip_without_machines, wait_until};
+use hypercore_fixtures::{guest_kernel, host::note_skipped, skip_without_machines, wait_until};
 
 use super::{SOON, detach, run};
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
 
 /// What the tests' hosts have, and only they.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+/// The device of KVM.
+const KVM: &str = "/dev/kvm";
 
 /// `doctor`'s finding of this name.
 #[track_caller]
@@ -59,6 +61,8 @@ fn the_engine_is_shown_and_another_is_refused_by_name() {
     }
     let mistake = node.run(&["run", "--rm", "--vmm", "qemu", "busybox", "--", "true"]);
     assert!(mistake.stderr.contains("a container has no machine"), "{mistake:?}");
+    let node_view = node.run(&["node", "inspect"]).expect(0).json();
+    assert!(node_view["vmm"].as_str().unwrap().starts_with("QEMU "), "{node_view}");
     // What is known is not tried again, and what runs stays what it is.
     node.stop_agent();
     node.start_agent();
@@ -81,7 +85,9 @@ fn fake(node: &Node, name: &str, script: &str) -> PathBuf {
 /// The command in a mount namespace of its own, in which `program` is QEMU.
 fn with_qemu(program: &Path, command: &Command) -> Command {
     let mut inside = Command::new("unshare");
-    inside.args(["--mount", "sh", "-c", &format!("mount --bind \"$0\" {QEMU} && exec \"$@\"")]);
+    // A device that opens, where there is one.
+    let device = format!("if [ -e {KVM} ]; then mount --bind /dev/null {KVM}; fi");
+    inside.args(["--mount", "sh", "-c", &format!("{device}; mount --bind \"$0\" {QEMU} && exec \"$@\"")]);
     inside.arg(program).arg(command.get_program()).args(command.get_args());
     for (variable, value) in command.get_envs() {
         match value {
@@ -123,14 +129,20 @@ fn an_engine_that_can_not_be_used_is_told_and_containers_run_all_the_same() {
     refuses_microvms_and_runs_containers(node, &old, "QEMU 6.2.0 is not supported");
 }
 
-/// A node whose agent finds `program` where QEMU should be.
-fn refuses_microvms_and_runs_containers(mut node: Node, program: &Path, told: &str) {
+/// Starts the agent where `program` is QEMU.
+#[track_caller]
+fn begin(node: &mut Node, program: &Path) {
     let log = fs::File::create(node.path("agent.log")).unwrap();
     let mut agent = with_qemu(program, &node.up());
     agent.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     node.is_run_by(agent.spawn().unwrap());
     let is_up = wait_until(SOON, || (node.run(&["ps"]).code == Some(0)).then_some(()));
     assert!(is_up.is_some(), "{}", node.agent_log());
+}
+
+/// A node whose agent finds `program` where QEMU should be.
+fn refuses_microvms_and_runs_containers(mut node: Node, program: &Path, told: &str) {
+    begin(&mut node, program);
     node.import_busybox();
     for flags in [&["--rm"][..], &["--rm", "--vmm", "qemu"]] {
         let refused = run(&node, flags, &["true"]);
@@ -141,6 +153,65 @@ fn refuses_microvms_and_runs_containers(mut node: Node, program: &Path, told: &s
     let log = node.agent_log();
     assert!(log.contains("microVMs can't be run") && log.contains(told), "{log}");
     node.finish();
+}
+
+/// A device that opens on a host whose guests say nothing: the device is another one, and QEMU does nothing.
+#[test]
+fn a_guest_that_says_nothing_is_no_kvm_and_a_start_waits_to_know_that() {
+    let test = "a_guest_that_says_nothing_is_no_kvm_and_a_start_waits_to_know_that";
+    if skip_without_machines(test) {
+        return;
+    }
+    if !Path::new(KVM).exists() {
+        note_skipped(test, "no /dev/kvm to put another device on");
+        return;
+    }
+    let mut node = Node::prepare();
+    node.set("HYPERCORE_RUNTIME_VMM", "qemu");
+    node.set("HYPERCORE_RUNTIME_BOOT_TIME_MAX", "2s");
+    let (script, pids) = (node.path("silent"), node.path("pids"));
+    let script = fake(&node, script.file_name().unwrap().to_str().unwrap(), &silent(&pids));
+    begin(&mut node, &script);
+    node.import_busybox();
+    detach_unseen(&node);
+    let waits = || {
+        let job = node.inspect("job");
+        let reason = job["reason"].as_str().unwrap_or_default().to_owned();
+        reason.contains("waiting until the node knows what runs microVMs").then_some(())
+    };
+    assert!(wait_until(SOON, waits).is_some(), "{:#}", node.inspect("job"));
+    node.wait_for_status("job", "failed");
+    let job = node.inspect("job");
+    let reason = job["reason"].as_str().unwrap();
+    assert!(reason.contains("the guest did not answer within 2 seconds"), "{reason}");
+    let log = node.agent_log();
+    assert!(log.contains("/dev/kvm opens, but the guest did not answer within 5 seconds"), "{log}");
+    let view = node.run(&["node", "inspect"]).expect(0).json();
+    assert_eq!(view["vmm"], "QEMU 7.2.22 in software");
+    for pid in fs::read_to_string(&pids).unwrap().lines() {
+        let is_over = || (!Path::new("/proc").join(pid).exists()).then_some(());
+        assert!(wait_until(SOON, is_over).is_some(), "a machine is left: {pid}");
+    }
+    assert!(node.path("data/kvm-probe.json").exists());
+    node.finish();
+}
+
+/// A QEMU that says its release, and nothing more. It notes its pid.
+fn silent(pids: &Path) -> String {
+    let version = "[ \"$1\" = --version ] && echo 'QEMU emulator version 7.2.22' && exit";
+    format!("#!/bin/sh\n{version}\necho $$ >> {}\nexec /bin/sleep 1000\n", pids.display())
+}
+
+/// Asks for a microVM, and doesn't stay to see it start.
+fn detach_unseen(node: &Node) {
+    let mut asked =
+        node.command(&["run", "-d", "--isolation", "microvm", "--name", "job", "busybox", "--", "true"]);
+    let mut asked = asked.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let is_there = || (node.run(&["inspect", "job"]).code == Some(0)).then_some(());
+    let there = wait_until(SOON, is_there);
+    asked.kill().unwrap();
+    asked.wait().unwrap();
+    assert!(there.is_some(), "{}", node.agent_log());
 }
 
 #[test]
