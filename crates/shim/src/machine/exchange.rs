@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     os::unix::net::{UnixListener, UnixStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
     time::Instant,
 };
@@ -31,6 +31,8 @@ struct Shared {
     table: Mutex<Table>,
     /// Answers what is for the machine itself.
     keeper: Keeper,
+    /// Read by those whom it answers.
+    answering: RwLock<()>,
 }
 
 /// Saves the machine, whose guest is reached through the exchange; what it says is the answer.
@@ -65,7 +67,8 @@ impl Exchange {
     /// Begins to pass on what the guest says.
     pub(super) fn open(guest: Sender, from_guest: Receiver, keeper: Keeper) -> Self {
         let table = Table { routes: BTreeMap::new(), last: 0, is_closed: false };
-        let exchange = Self(Arc::new(Shared { guest, table: Mutex::new(table), keeper }));
+        let exchange =
+            Self(Arc::new(Shared { guest, table: Mutex::new(table), keeper, answering: RwLock::default() }));
         let ours = exchange.clone();
         thread::spawn(move || {
             ours.pass_on(from_guest);
@@ -102,6 +105,7 @@ impl Exchange {
         if peer::greet(sender, &mut receiver).is_ok() {
             while let Ok(frame) = receiver.next_frame() {
                 if let Some(wanted) = self.snapshot(client, &frame) {
+                    let _answering = self.0.answering.read().unwrap_or_else(PoisonError::into_inner);
                     let answer = (self.0.keeper)(self, wanted);
                     if sender.send(frame.stream, Flags::END_STREAM, answer).is_err() {
                         break;
@@ -128,6 +132,11 @@ impl Exchange {
             Ok(Message::Snapshot(wanted)) => Some(wanted),
             _ => None,
         }
+    }
+
+    /// Waits until everybody has the keeper's answer.
+    pub(super) fn wait_for_keeper(&self) {
+        drop(self.0.answering.write());
     }
 
     /// A stream to the guest for the keeper itself; [`Self::close_stream`] it.

@@ -203,14 +203,18 @@ impl<'a> Machine<'a> {
         let note = EndNote::begin(self.spec).ok();
         let exit = match relay.run(streams, signals) {
             Ok(exit) => {
-                note.map(EndNote::forget);
+                if let Some(note) = note {
+                    note.forget();
+                }
                 exit
             }
             // A machine that went away took its process along, as by SIGKILL.
             Err(_) => {
                 let status = boot::wait_for_end(&mut self.process);
                 let console = boot::console_tail(&self.spec.console_log);
-                note.map(|note| note.tell(self.spec.monitor, status, &console));
+                if let Some(note) = note {
+                    note.tell(self.spec.monitor, status, &console);
+                }
                 Exit::Signal(libc::SIGKILL as u8)
             }
         };
@@ -252,6 +256,8 @@ impl<'a> Machine<'a> {
 
     /// Has the guest power off, and ends the machine if it doesn't.
     fn end(&mut self) {
+        // A save of a machine that is gone fails at once, and removes what it has written.
+        self.exchange.wait_for_keeper();
         // Everything but this machine's stream 0 goes through the exchange; its number is nobody else's.
         let asked = self.guest.send(StreamId(u32::MAX - 1), Flags::NONE, PowerOff {});
         let deadline = Instant::now() + POWER_OFF_TIME_MAX;

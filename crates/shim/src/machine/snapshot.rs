@@ -23,10 +23,16 @@ use super::{
 };
 use crate::engine::chain;
 
-/// How long a guest may take to come to rest. It writes what is on its way to its disks.
-const QUIESCE_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long it may take to take a word.
-const TELL_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a guest may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// To come to rest. It writes what is on its way to its disks.
+    quiesce: Duration,
+    /// To take a word.
+    tell: Duration,
+}
+
+const PATIENCE: Patience = Patience { quiesce: Duration::from_secs(60), tell: Duration::from_secs(10) };
 /// The serial of the disk that is the machine's own.
 const WRITABLE_SERIAL: &str = "writable";
 /// Its copy.
@@ -47,8 +53,8 @@ enum SaveError {
     #[error("the guest can't be brought to rest")]
     Tell(#[source] io::Error),
     /// It did not answer.
-    #[error("the guest did not come to rest within {} seconds", QUIESCE_TIME_MAX.as_secs())]
-    Restless,
+    #[error("the guest did not come to rest within {} seconds", .0.as_secs_f32())]
+    Restless(Duration),
     /// It is gone, or said something else.
     #[error("the guest did not come to rest")]
     Guest(#[source] PeerError),
@@ -74,6 +80,7 @@ struct Saver {
     vmm: &'static dyn Vmm,
     place: Place,
     writable: Option<PathBuf>,
+    patience: Patience,
     /// Held while it is saved.
     turn: Mutex<()>,
 }
@@ -81,8 +88,11 @@ struct Saver {
 /// The keeper that saves this machine.
 pub(super) fn keeper(spec: &MachineSpec, vmm: &'static dyn Vmm, place: Place) -> Keeper {
     let writable = spec.disks.iter().find(|disk| disk.serial == WRITABLE_SERIAL);
-    let saver =
-        Saver { vmm, place, writable: writable.map(|disk| disk.path.clone()), turn: Mutex::default() };
+    let writable = writable.map(|disk| disk.path.clone());
+    keeper_of(Saver { vmm, place, writable, patience: PATIENCE, turn: Mutex::default() })
+}
+
+fn keeper_of(saver: Saver) -> Keeper {
     Box::new(move |exchange, wanted| {
         let directory = Path::new(&wanted.directory);
         match saver.save(exchange, &wanted) {
@@ -117,12 +127,12 @@ impl Saver {
     /// Brings the guest to rest, saves, and lets it go on.
     fn at_rest(&self, exchange: &Exchange, directory: &Path) -> Result<Snapshotted, SaveError> {
         let (stream, mut answers) = exchange.open_stream().map_err(SaveError::Tell)?;
-        let saved = match exchange.hold(Instant::now() + TELL_TIME_MAX) {
+        let saved = match exchange.hold(Instant::now() + self.patience.tell) {
             Some(mut guest) => {
-                let saved =
-                    quiesce(&mut guest, stream, &mut answers).and_then(|()| self.standing_still(directory));
+                let rests = self.quiesce(&mut guest, stream, &mut answers);
+                let saved = rests.and_then(|()| self.standing_still(directory));
                 // Even one that did not answer may come to rest later. One that is gone needs no word.
-                let _ = guest.send(stream, Thaw {}, Instant::now() + TELL_TIME_MAX);
+                let _ = guest.send(stream, Thaw {}, Instant::now() + self.patience.tell);
                 saved
             }
             None => Err(SaveError::Tell(io::ErrorKind::TimedOut.into())),
@@ -150,19 +160,26 @@ impl Saver {
         }
         Ok(self.vmm.save(&self.place, directory)?)
     }
-}
-
-fn quiesce(guest: &mut Held<'_>, stream: StreamId, answers: &mut Receiver) -> Result<(), SaveError> {
-    guest.send(stream, Quiesce {}, Instant::now() + TELL_TIME_MAX).map_err(SaveError::Tell)?;
-    answers.stream().set_read_timeout(Some(QUIESCE_TIME_MAX)).map_err(SaveError::Tell)?;
-    let frame = answers.next_frame().map_err(|error| match error {
-        PeerError::Broken(error) if error.kind() == io::ErrorKind::WouldBlock => SaveError::Restless,
-        error => SaveError::Guest(error),
-    })?;
-    match Message::decode(&frame.payload) {
-        Ok(Message::Done(_)) => Ok(()),
-        Ok(Message::Error(fault)) => Err(SaveError::Refused(fault)),
-        _ => Err(SaveError::Guest(PeerError::NoGreeting)),
+    fn quiesce(
+        &self,
+        guest: &mut Held<'_>,
+        stream: StreamId,
+        answers: &mut Receiver,
+    ) -> Result<(), SaveError> {
+        let Patience { quiesce, tell } = self.patience;
+        guest.send(stream, Quiesce {}, Instant::now() + tell).map_err(SaveError::Tell)?;
+        answers.stream().set_read_timeout(Some(quiesce)).map_err(SaveError::Tell)?;
+        let frame = answers.next_frame().map_err(|error| match error {
+            PeerError::Broken(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                SaveError::Restless(quiesce)
+            }
+            error => SaveError::Guest(error),
+        })?;
+        match Message::decode(&frame.payload) {
+            Ok(Message::Done(_)) => Ok(()),
+            Ok(Message::Error(fault)) => Err(SaveError::Refused(fault)),
+            _ => Err(SaveError::Guest(PeerError::NoGreeting)),
+        }
     }
 }
 
@@ -184,5 +201,8 @@ fn fault(error: &SaveError, directory: &Path) -> Fault {
 
 fn has_room(directory: &Path) -> bool {
     nix::sys::statvfs::statvfs(directory)
-        .is_ok_and(|found| u64::from(found.blocks_available()) * found.fragment_size() >= ROOM_MIN)
+        .is_ok_and(|found| found.blocks_available() * found.fragment_size() >= ROOM_MIN)
 }
+
+#[cfg(test)]
+mod tests;

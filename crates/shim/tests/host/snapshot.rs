@@ -6,7 +6,13 @@
 mod held;
 mod network;
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hypercore_fixtures::{skip_without_machines, wait_until};
 use hypercore_model::machine::MachineResume;
@@ -14,6 +20,10 @@ use hypercore_runtime::machine::contact::{Contact, ContactError};
 use hypercore_wire::{
     ErrorCode, Message,
     message::{Fault, Snapshot, Snapshotted},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use self::{
@@ -115,8 +125,23 @@ fn clones_go_on_as_others_and_the_first_notices_nothing() {
     let random = clones.each_ref().map(|clone| counted(clone)[2].1.clone());
     assert_ne!(random[0], random[1]);
 
-    let identities: Vec<Vec<String>> =
-        [&parent, &clones[0], &clones[1]].map(|machine| machine.run(IDENTITY)).into();
+    assert_others([&parent, &clones[0], &clones[1]]);
+
+    server.tell("two");
+    says(&parent, "heard two");
+    assert_eq!(server.connections(), 1);
+    count_on(&parent, 3);
+    count_on(&other, 3);
+    assert_unbroken(&parent);
+    assert_unbroken(&other);
+    assert!(clones.iter().all(|clone| !clone.lines().iter().any(|line| line == "heard two")));
+
+    second_generation(&kit, &network, &clones[0]);
+}
+
+/// Each of the machines is itself: 2 and the numbers after it.
+fn assert_others(machines: [&Held; 3]) {
+    let identities = machines.map(|machine| machine.run(IDENTITY));
     for (index, number) in [2, 3, 4].into_iter().enumerate() {
         let identity = &identities[index];
         let expected = [
@@ -133,17 +158,6 @@ fn clones_go_on_as_others_and_the_first_notices_nothing() {
             assert_ne!(identity[2], other[2]);
         }
     }
-
-    server.tell("two");
-    says(&parent, "heard two");
-    assert_eq!(server.connections(), 1);
-    count_on(&parent, 3);
-    count_on(&other, 3);
-    assert_unbroken(&parent);
-    assert_unbroken(&other);
-    assert!(clones.iter().all(|clone| !clone.lines().iter().any(|line| line == "heard two")));
-
-    second_generation(&kit, &network, &clones[0]);
 }
 
 /// What a machine that was resumed is worth as the parent of another one.
@@ -164,7 +178,8 @@ fn a_machine_that_can_not_be_saved_goes_on_and_leaves_nothing() {
     if skip_without_machines("a_machine_that_can_not_be_saved_goes_on_and_leaves_nothing") {
         return;
     }
-    let kit = Kit::new("fails");
+    let mut kit = Kit::new("fails");
+    kit.read_only = true;
     let network = Network::new("hc-snap-b");
     let _server = Server::begin(&network);
     let machine = kit.boot(&network, 2, WORKLOAD);
@@ -183,11 +198,66 @@ fn a_machine_that_can_not_be_saved_goes_on_and_leaves_nothing() {
     let refused = machine.ask(Snapshot { directory: used.join("snapshot").to_str().unwrap().to_owned() });
     assert!(matches!(refused, Err(ContactError::Refused(fault)) if fault.code == ErrorCode::REFUSED));
 
-    // And afterwards it can.
-    let saved = save(&machine, &kit.path("snapshot")).unwrap();
-    assert!(saved.is_mapped);
+    // And afterwards it can. What its workload may not write to, its agent still can.
+    let snapshot = kit.path("snapshot");
+    let saved = save(&machine, &snapshot).unwrap();
     count_on(&machine, 2);
     assert_unbroken(&machine);
+    let clone = kit.resume(&network, 3, &snapshot, resume(&snapshot, saved));
+    let said = clone.run("cat /etc/hostname; touch /file || echo sealed");
+    assert_eq!(said, ["m3", "sealed"]);
+}
+
+#[test]
+fn an_engine_that_is_killed_while_it_saves_leaves_nothing() {
+    if skip_without_machines("an_engine_that_is_killed_while_it_saves_leaves_nothing") {
+        return;
+    }
+    let kit = Kit::new("killed");
+    let network = Network::new("hc-snap-d");
+    let _server = Server::begin(&network);
+    let mut machine = kit.boot(&network, 2, WORKLOAD);
+    count_on(&machine, 2);
+    let (directory, engine) = (kit.path("snapshot"), Pid::from_raw(machine.engine()));
+    let state = directory.join("state");
+    let killer = thread::spawn(move || {
+        // Without a pause: there is little time between its first byte and its last.
+        let deadline = Instant::now() + PATIENCE;
+        while !state.exists() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        kill(engine, Signal::SIGKILL).unwrap();
+    });
+    fs::create_dir(&directory).unwrap();
+    let answer = machine.ask(Snapshot { directory: directory.to_str().unwrap().to_owned() });
+    killer.join().unwrap();
+    assert!(matches!(answer, Err(ContactError::Refused(_))), "{answer:?}");
+    assert!(machine.ends());
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[test]
+fn input_goes_to_the_machine_that_it_was_written_to() {
+    if skip_without_machines("input_goes_to_the_machine_that_it_was_written_to") {
+        return;
+    }
+    let mut kit = Kit::new("input");
+    kit.stdin_open = true;
+    let network = Network::new("hc-snap-e");
+    let mut parent = kit.boot(&network, 2, "while read line; do echo \"got ${#line} $line\"; done; echo end");
+    parent.feed("a\n");
+    says(&parent, "got 1 a");
+    let snapshot = kit.path("snapshot");
+    let saved = save(&parent, &snapshot).unwrap();
+    let mut clone = kit.resume(&network, 3, &snapshot, resume(&snapshot, saved));
+    // More than is under way at once.
+    let long = "x".repeat(100_000);
+    clone.feed(&format!("{long}\nb\n"));
+    says(&clone, "got 1 b");
+    parent.feed("c\n");
+    says(&parent, "got 1 c");
+    assert_eq!(parent.lines(), ["got 1 a", "got 1 c"]);
+    assert_eq!(clone.lines(), [format!("got 100000 {long}"), "got 1 b".to_owned()]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -40,6 +40,10 @@ pub(super) struct Kit {
     kernel: Kernel,
     initrd: PathBuf,
     image: PathBuf,
+    /// Whether workloads may not write to their root.
+    pub(super) read_only: bool,
+    /// Whether they have an input.
+    pub(super) stdin_open: bool,
 }
 
 impl Kit {
@@ -54,7 +58,7 @@ impl Kit {
         furnish(&files);
         let digest: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
         let image = root_image::build(&digest, &[files], scratch.path()).unwrap();
-        Self { scratch, name, kernel, initrd, image }
+        Self { scratch, name, kernel, initrd, image, read_only: false, stdin_open: false }
     }
 
     /// A path in the test's own directory.
@@ -120,7 +124,7 @@ impl Kit {
             io: IoLimits::default(),
             network: Some(network.place(number)),
             hostname: format!("m{number}"),
-            read_only: false,
+            read_only: self.read_only,
             mounts: Vec::new(),
             process: MachineProcess {
                 argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
@@ -128,7 +132,7 @@ impl Kit {
                 workdir: "/".to_owned(),
                 user: String::new(),
                 tty: false,
-                stdin_open: false,
+                stdin_open: self.stdin_open,
             },
             pids_max: None,
             cgroup: format!("/hypercore-snap-{}-{}/m{number}", self.name, std::process::id()).into(),
@@ -180,7 +184,7 @@ impl Held {
         let (mut report, report_end) = std::io::pipe().unwrap();
         fcntl(&report_end, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
         command.args(["--report-fd", &report_end.as_raw_fd().to_string()]).arg("--root").arg(&root);
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         drop(report_end);
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stdout, said) = (process.stdout.take().unwrap(), Arc::clone(&lines));
@@ -198,6 +202,23 @@ impl Held {
     /// What it has written so far.
     pub(super) fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
+    }
+
+    /// Writes to its input.
+    pub(super) fn feed(&mut self, text: &str) {
+        self.process.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The engine that runs the machine.
+    pub(super) fn engine(&self) -> i32 {
+        let monitor = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Waits for its end.
+    pub(super) fn ends(&mut self) -> bool {
+        wait_until(PATIENCE, || self.process.try_wait().unwrap()).is_some()
     }
 
     /// Where its monitor is reached.
