@@ -111,7 +111,7 @@ impl Storage {
         read_only: bool,
         monitor: Monitor,
     ) -> Result<String, MachineError> {
-        if monitor == Monitor::Firecracker {
+        if monitor != Monitor::Qemu {
             return Err(MachineError::NoSharing(monitor));
         }
         let program = find_file_server().ok_or(MachineError::NoFileServer)?;
