@@ -34,6 +34,8 @@ pub const CPU_MILLIS_MAX: u32 = 1024 * 1000;
 pub const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
 /// Most memory one can ask for, in bytes.
 pub const MEMORY_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024 * 1024;
+/// Memory of a microVM whose workload has no limit, in bytes.
+pub const MICROVM_MEMORY_BYTES_DEFAULT: u64 = 512 * 1024 * 1024;
 /// Most processes in one workload.
 pub const PIDS_MAX: u32 = 4_194_304;
 /// Processes a workload may have when nothing else was asked for.

@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use hypercore_api::v1;
 use hypercore_cluster::state::{Command, WorkloadRecord};
 use hypercore_model::{
-    CpuMillis, MemoryBytes, PortMapping, WorkloadId, WorkloadName, WorkloadSpec, limits::NAME_LEN_MAX,
+    CpuMillis, MemoryBytes, PortMapping, WorkloadId, WorkloadName, WorkloadSpec,
+    limits::{MICROVM_MEMORY_BYTES_DEFAULT, NAME_LEN_MAX},
 };
 use hypercore_runtime::machine::snapshot::temporary_name;
 
@@ -107,13 +108,13 @@ impl Handlers {
     }
 }
 
-/// The id of a request's clone: the same for the same request.
+/// The id of a request's clone: the same for the same request, and unlike those of the others from its beginning on.
 fn clone_id(request: WorkloadId, number: u32) -> WorkloadId {
-    let mut bytes = *request.as_bytes();
-    for (byte, mark) in bytes[12..].iter_mut().zip(number.to_be_bytes()) {
-        *byte ^= mark;
-    }
-    WorkloadId::from_bytes(bytes)
+    let mut hasher = blake3::Hasher::new_derive_key("hypercore 2026-11-21 the id of a clone");
+    hasher.update(request.as_bytes()).update(&number.to_be_bytes());
+    let mut entropy = [0; 16];
+    hasher.finalize_xof().fill(&mut entropy);
+    WorkloadId::from_entropy(entropy)
 }
 
 /// `web-1`, `web-2` and so on, without those that are taken; a long name is cut.
@@ -137,8 +138,8 @@ fn anywhere(port: &PortMapping) -> PortMapping {
 /// What `count` workloads of this spec reserve together, as one. More than one can ask for is refused one by one.
 fn together(spec: &WorkloadSpec, count: u32) -> WorkloadSpec {
     let cpu = spec.cpu.and_then(|cpu| CpuMillis::new(cpu.millis().saturating_mul(count)).ok());
-    let memory =
-        spec.memory.and_then(|each| MemoryBytes::new(each.bytes().saturating_mul(count.into())).ok());
+    let each = spec.memory.map_or(MICROVM_MEMORY_BYTES_DEFAULT, MemoryBytes::bytes);
+    let memory = MemoryBytes::new(each.saturating_mul(count.into())).ok();
     WorkloadSpec { name: None, cpu, memory, ..spec.clone() }
 }
 
@@ -150,7 +151,8 @@ mod tests {
     fn clones_of_one_request_have_ids_of_their_own_and_the_same_again() {
         let request = WorkloadId::from_entropy([7; 16]);
         let ids: BTreeSet<_> = (1..=CLONES_COUNT_MAX).map(|number| clone_id(request, number)).collect();
-        assert_eq!(ids.len(), CLONES_COUNT_MAX as usize);
+        let short: BTreeSet<_> = ids.iter().map(WorkloadId::short).collect();
+        assert_eq!((ids.len(), short.len()), (CLONES_COUNT_MAX as usize, CLONES_COUNT_MAX as usize));
         assert!(!ids.contains(&request) && ids.contains(&clone_id(request, 5)));
         assert!(ids.iter().all(|id| id.to_string().parse() == Ok(*id)));
     }

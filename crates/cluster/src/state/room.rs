@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use hypercore_model::{MemoryBytes, NodeId, WorkloadSpec};
+use hypercore_model::{Isolation, MemoryBytes, NodeId, WorkloadSpec, limits::MICROVM_MEMORY_BYTES_DEFAULT};
 use serde::{Deserialize, Serialize};
 
 use crate::state::{State, record::WorkloadRecord, rejection::Rejection};
@@ -18,12 +18,17 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// What a workload of this spec reserves: its limits.
+    /// What a workload of this spec reserves: its limits. A machine has as much memory as it was given, whether that was
+    /// said or not.
     #[must_use]
     pub fn of(spec: &WorkloadSpec) -> Self {
+        let unlimited = match spec.isolation {
+            Isolation::Container => 0,
+            Isolation::MicroVm => MICROVM_MEMORY_BYTES_DEFAULT,
+        };
         Self {
             cpu_millis: spec.cpu.map_or(0, |cpu| cpu.millis().into()),
-            memory_bytes: spec.memory.map_or(0, MemoryBytes::bytes),
+            memory_bytes: spec.memory.map_or(unlimited, MemoryBytes::bytes),
         }
     }
 

@@ -136,7 +136,7 @@ fn a_machine_is_kept_and_goes_on_as_another() {
     node.run(&["stop", "-t", "1", "second"]).expect(0);
     node.run(&["rm", "-f", "third", "second", "counter"]).expect(0);
 
-    let events = node.run(&["events", "--json"]).expect(0).stdout;
+    let events = node.run(&["events", "--since", "1h", "--until", "0s", "--json"]).expect(0).stdout;
     for action in ["snapshotted", "restored"] {
         assert!(events.contains(action), "{action} is not in {events}");
     }

@@ -11,6 +11,7 @@ use std::{
 
 use hypercore_model::{
     CpuMillis, Digest, MemoryBytes, VolumeName, WorkloadId, WorkloadSpec,
+    limits::MICROVM_MEMORY_BYTES_DEFAULT,
     machine::{
         Accelerator, MachineDisk, MachineNetwork, MachineProcess, MachineSpec, Monitor, MonitorVersion,
     },
@@ -33,8 +34,6 @@ use crate::{
     volume::{VolumeError, VolumeStore},
 };
 
-/// Memory of a machine whose workload has no limit, in bytes.
-const MEMORY_DEFAULT: u64 = 512 << 20;
 /// Least memory that a guest's kernel and a small program fit into, in bytes.
 const MEMORY_MIN: u64 = 128 << 20;
 
@@ -198,7 +197,7 @@ pub fn cpus(spec: &WorkloadSpec) -> u32 {
 /// Memory of a workload's machine, in MiB.
 #[must_use]
 pub fn memory_mib(spec: &WorkloadSpec) -> u32 {
-    let bytes = spec.memory.map_or(MEMORY_DEFAULT, MemoryBytes::bytes);
+    let bytes = spec.memory.map_or(MICROVM_MEMORY_BYTES_DEFAULT, MemoryBytes::bytes);
     u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 

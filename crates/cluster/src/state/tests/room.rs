@@ -38,6 +38,22 @@ fn what_does_not_fit_is_refused_and_told_what_is_free() {
 }
 
 #[test]
+fn a_machine_reserves_its_memory_also_when_nobody_said_how_much() {
+    let (mut state, mut author) = with_capacity();
+    let node = author.id();
+    let machine = |byte| {
+        let mut spec = spec(None);
+        spec.isolation = hypercore_model::Isolation::MicroVm;
+        Command::CreateWorkload { id: workload(byte), spec, node }
+    };
+    author.apply(&mut state, machine(1)).unwrap();
+    assert_eq!(state.reserved(&node), Resources { cpu_millis: 0, memory_bytes: 512 << 20 });
+    author.apply(&mut state, machine(2)).unwrap();
+    let rejected = author.apply(&mut state, machine(3)).unwrap_err();
+    assert!(rejected.to_string().contains("512MiB of memory asked for, 0MiB of 1024MiB free"), "{rejected}");
+}
+
+#[test]
 fn room_is_free_again_when_the_end_was_seen_or_the_workload_removed() {
     let (mut state, mut author) = with_capacity();
     let node = author.id();
