@@ -3,6 +3,8 @@
 
 mod confidence;
 mod files;
+mod network;
+mod resources;
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -19,6 +21,10 @@ use confidence::what_it_is_given_in_confidence_stays_off_the_disk;
 use files::{
     a_copy_that_nobody_reads_holds_up_nothing, an_enemy_reaches_nothing_outside, files_go_in_and_come_out,
     mistakes_with_files_are_told,
+};
+use network::{it_is_reached_by_either_family, its_name_leads_to_it};
+use resources::{
+    its_processor_time_is_limited, its_time_to_live_ends_it, memory_that_it_gives_up_is_its_hosts_again,
 };
 
 /// A machine that is emulated takes seconds to boot, more when others boot beside it.
@@ -132,6 +138,11 @@ behaviours! {
     an_enemy_reaches_nothing_outside,
     what_it_is_given_in_confidence_stays_off_the_disk,
     too_many_processes_are_refused_and_nothing_else,
+    its_processor_time_is_limited,
+    memory_that_it_gives_up_is_its_hosts_again,
+    its_time_to_live_ends_it,
+    its_name_leads_to_it,
+    it_is_reached_by_either_family,
 }
 
 fn outputs_are_apart_and_the_code_comes_back(house: &mut House) {

@@ -4,6 +4,7 @@
 
 mod engine;
 mod port;
+mod silent;
 mod storage;
 
 use std::{fs, path::Path, thread};
