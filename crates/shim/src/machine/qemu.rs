@@ -1,6 +1,6 @@
 //! QEMU as the machine's monitor: its command line. The q35 board, because the microvm board hangs at its clock's
-//! calibration without KVM. The guest agent is reached over a virtio-serial port: vhost-user-vsock would keep a machine
-//! from being snapshotted.
+//! calibration without KVM; with KVM too, so that what is tested in software is what runs. The guest agent is reached
+//! over a virtio-serial port: vhost-user-vsock would keep a machine from being snapshotted.
 
 mod migration;
 mod murmur;
@@ -150,7 +150,25 @@ fn joined(before: &str, path: &Path, after: &str) -> OsString {
 
 #[cfg(test)]
 mod tests {
+    use hypercore_model::machine::Monitor;
+
     use super::*;
+
+    #[test]
+    fn the_processor_is_the_hosts_where_kvm_runs_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spec = super::super::sample::machine(Monitor::Qemu, scratch.path());
+        for (accelerator, wanted) in
+            [(Accelerator::Kvm, ["kvm", "host"]), (Accelerator::Tcg, ["tcg,tb-size=64", "max"])]
+        {
+            let spec = MachineSpec { accelerator, ..spec.clone() };
+            let command = command(&spec, &Place::within(scratch.path().to_owned()), None);
+            let arguments: Vec<_> = command.get_args().collect();
+            let after =
+                |option: &str| arguments.iter().position(|name| *name == option).map(|at| arguments[at + 1]);
+            assert_eq!(["-accel", "-cpu"].map(after), wanted.map(|value| Some(std::ffi::OsStr::new(value))));
+        }
+    }
 
     #[test]
     fn a_comma_in_a_path_is_no_option() {

@@ -13,7 +13,9 @@ use crate::{failure::Failure, signal::SignalNumber};
 pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
     let mut mistakes = Vec::new();
     let env = environment::read(&args.env_file, &args.env, |key| std::env::var(key).ok(), &mut mistakes);
+    let io = io_limits(&args);
     let mut spec = WorkloadSpec::of_image(args.image);
+    spec.io = io;
     spec.name = args.name;
     spec.isolation = args.isolation;
     spec.vmm = args.vmm;
@@ -44,12 +46,6 @@ pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
     spec.tenant = args.tenant;
     spec.allow = args.allow.into_iter().collect();
     spec.route_port = args.route_port;
-    spec.io = IoLimits {
-        disk_size_bytes: args.disk_size,
-        disk_bytes_per_s: args.disk_rate,
-        disk_ops_per_s: args.disk_iops,
-        network_bytes_per_s: args.net_rate,
-    };
     if let Some(pids) = args.pids {
         spec.pids_max = pids;
     }
@@ -61,6 +57,15 @@ pub(super) fn read(args: RunArgs) -> Result<WorkloadSpec, Failure> {
     }
     let hint = "`hypercore run --help` explains every flag";
     Err(Failure::new(ErrorKind::Usage, "invalid_request", mistakes.join("; ")).with_hint(hint))
+}
+
+fn io_limits(args: &RunArgs) -> IoLimits {
+    IoLimits {
+        disk_size_bytes: args.disk_size,
+        disk_bytes_per_s: args.disk_rate,
+        disk_ops_per_s: args.disk_iops,
+        network_bytes_per_s: args.net_rate,
+    }
 }
 
 /// `KEY=VALUE`, or `KEY` for an empty value; a later one replaces an earlier one.
