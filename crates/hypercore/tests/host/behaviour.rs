@@ -5,6 +5,7 @@ mod confidence;
 mod files;
 mod network;
 mod resources;
+mod storage;
 
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -25,7 +26,9 @@ use files::{
 use network::{it_is_reached_by_either_family, its_name_leads_to_it};
 use resources::{
     its_processor_time_is_limited, its_time_to_live_ends_it, memory_that_it_gives_up_is_its_hosts_again,
+    too_many_processes_are_refused_and_nothing_else,
 };
+use storage::{a_directory_of_the_host_is_shared, a_volume_outlives_it};
 
 /// A machine that is emulated takes seconds to boot, more when others boot beside it.
 const SOON: Duration = Duration::from_secs(60);
@@ -143,6 +146,8 @@ behaviours! {
     its_time_to_live_ends_it,
     its_name_leads_to_it,
     it_is_reached_by_either_family,
+    a_volume_outlives_it,
+    a_directory_of_the_host_is_shared,
 }
 
 fn outputs_are_apart_and_the_code_comes_back(house: &mut House) {
@@ -320,30 +325,6 @@ fn too_much_memory_is_its_end_and_is_told(house: &mut House) {
     house.node.run(&["wait", "hog"]).expect(137);
     let hog = house.node.inspect("hog");
     assert_eq!((&hog["exit_code"], &hog["out_of_memory"]), (&137.into(), &true.into()), "{hog:#}");
-}
-
-fn too_many_processes_are_refused_and_nothing_else(house: &mut House) {
-    // What it splits off lives on when it can't go on itself; after it, nothing more has to be split off.
-    let bomb = "i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done; echo defused";
-    let count = "n=0; for p in /proc/[0-9]*; do n=$((n+1)); done; echo over with $n.";
-    let script = format!("sh -c '{bomb}'; {count}; exec sleep 1000");
-    house.detach("job", &["--pids", "40"], &["sh", "-c", &script]);
-    house.wait_for_log("job", ".\n");
-    let said = house.logs("job");
-    let counted =
-        said.lines().find_map(|line| line.strip_prefix("over with ")?.strip_suffix('.')?.parse().ok());
-    assert!(
-        !said.contains("defused") && counted.is_some_and(|count: u32| (30..=40).contains(&count)),
-        "{said}"
-    );
-    // A machine's agent is outside of the limit; a container is entered by processes that count too.
-    if !house.is_container() {
-        house.exec(&[], &["sh", "-c", "exit 7"]).expect(7);
-        let refused = house.exec(&[], &["sh", "-c", "true & wait"]);
-        assert!(refused.code != Some(0), "{refused:?}");
-    }
-    house.run(&["--rm"], &["true"]).expect(0);
-    house.node.run(&["stop", "-t", "0", "job"]).expect(0);
 }
 
 fn it_is_started_again_with_its_files(house: &mut House) {

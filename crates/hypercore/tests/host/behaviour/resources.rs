@@ -1,4 +1,4 @@
-//! What a workload may use, and for how long: processor time, memory that comes back, a time to live.
+//! What a workload may use, and for how long: processor time, memory that comes back, processes, a time to live.
 
 use std::time::{Duration, Instant};
 
@@ -61,4 +61,28 @@ pub(super) fn its_time_to_live_ends_it(house: &mut House) {
     wait_until(SOON, has_ended).expect("it ended");
     let job = house.node.inspect("job");
     assert_eq!((&job["exit_code"], &job["reason_code"]), (&9.into(), &"ttl_over".into()), "{job:#}");
+}
+
+pub(super) fn too_many_processes_are_refused_and_nothing_else(house: &mut House) {
+    // What it splits off lives on when it can't go on itself; after it, nothing more has to be split off.
+    let bomb = "i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done; echo defused";
+    let count = "n=0; for p in /proc/[0-9]*; do n=$((n+1)); done; echo over with $n.";
+    let script = format!("sh -c '{bomb}'; {count}; exec sleep 1000");
+    house.detach("job", &["--pids", "40"], &["sh", "-c", &script]);
+    house.wait_for_log("job", ".\n");
+    let said = house.logs("job");
+    let counted =
+        said.lines().find_map(|line| line.strip_prefix("over with ")?.strip_suffix('.')?.parse().ok());
+    assert!(
+        !said.contains("defused") && counted.is_some_and(|count: u32| (30..=40).contains(&count)),
+        "{said}"
+    );
+    // A machine's agent is outside of the limit; a container is entered by processes that count too.
+    if !house.is_container() {
+        house.exec(&[], &["sh", "-c", "exit 7"]).expect(7);
+        let refused = house.exec(&[], &["sh", "-c", "true & wait"]);
+        assert!(refused.code != Some(0), "{refused:?}");
+    }
+    house.run(&["--rm"], &["true"]).expect(0);
+    house.node.run(&["stop", "-t", "0", "job"]).expect(0);
 }
