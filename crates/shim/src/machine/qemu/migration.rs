@@ -46,14 +46,16 @@ const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
 const SAVE: &str = "save the machine";
 const RESUME: &str = "go on from the snapshot";
 
-/// The option that gives the machine its memory: shared, or a private view of a snapshot's.
+/// The option that gives the machine its memory: one that can be copied from outside; or a private view of a snapshot's;
+/// or, for what is in a stream, plain memory. A memfd would hold a page for every zero that is loaded into it.
 pub(super) fn memory_option(memory_mib: u32, resume: Option<&MachineResume>) -> (String, Option<PathBuf>) {
-    match resume.filter(|resume| resume.is_mapped) {
-        None => (format!("memory-backend-memfd,id={MEMORY},size={memory_mib}M,share=on"), None),
-        Some(resume) => (
-            format!("memory-backend-file,id={MEMORY},size={memory_mib}M,share=off,mem-path="),
-            Some(resume.directory.join(MEMORY_FILE)),
-        ),
+    let option = |kind: &str| format!("memory-backend-{kind},id={MEMORY},size={memory_mib}M");
+    match resume {
+        None => (format!("{},share=on", option("memfd")), None),
+        Some(MachineResume { is_mapped: false, .. }) => (option("ram"), None),
+        Some(resume) => {
+            (format!("{},share=off,mem-path=", option("file")), Some(resume.directory.join(MEMORY_FILE)))
+        }
     }
 }
 
@@ -223,16 +225,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_mapped_from_a_snapshot_that_has_it_and_shared_else() {
+    fn memory_is_what_the_snapshot_makes_it() {
         let of = |is_mapped| MachineResume { directory: "/s".into(), is_mapped };
-        let (option, path) = memory_option(128, Some(&of(true)));
-        assert!(option.contains("share=off") && path == Some("/s/memory".into()), "{option}");
-        for resume in [None, Some(&of(false))] {
-            assert_eq!(
-                memory_option(128, resume),
-                ("memory-backend-memfd,id=mem,size=128M,share=on".to_owned(), None)
-            );
-        }
+        let option = |resume| memory_option(128, resume);
+        assert_eq!(option(None), ("memory-backend-memfd,id=mem,size=128M,share=on".to_owned(), None));
+        let mapped = "memory-backend-file,id=mem,size=128M,share=off,mem-path=".to_owned();
+        assert_eq!(option(Some(&of(true))), (mapped, Some("/s/memory".into())));
+        assert_eq!(option(Some(&of(false))), ("memory-backend-ram,id=mem,size=128M".to_owned(), None));
     }
 
     #[test]
