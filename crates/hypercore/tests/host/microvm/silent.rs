@@ -1,10 +1,15 @@
-//! A guest that boots and never says a word: its machine is given up at the deadline, with what it wrote to its console.
+//! Guests that say nothing: one that never did is given up at the deadline, with what it wrote to its console; one that
+//! does no more holds up nobody else.
 
 use std::{fs, path::Path};
 
 use hypercore_fixtures::skip_without_machines;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
-use super::{initramfs, run};
+use super::{detach, initramfs, monitor_of, run};
 use crate::node::Node;
 
 /// What the guest says on its console, and nowhere else.
@@ -51,5 +56,31 @@ fn a_guest_that_never_answers_is_given_up_with_its_last_words() {
     assert!(refused.stderr.contains(LAST_WORDS), "its console is not shown: {refused:?}");
     assert_eq!(node.run(&["ps", "-aq"]).expect(0).stdout, "");
     node.run(&["run", "--rm", "busybox", "--", "true"]).expect(0);
+    node.finish();
+}
+
+#[test]
+fn a_guest_that_stands_still_holds_up_nobody() {
+    if skip_without_machines("a_guest_that_stands_still_holds_up_nobody") {
+        return;
+    }
+    let node = Node::start();
+    for name in ["still", "awake"] {
+        detach(&node, name, &[], &["sleep", "1000"]);
+    }
+    node.detach(&["--name", "container", "busybox", "--", "sleep", "1000"]);
+    let engine = Pid::from_raw(monitor_of(&node, "still"));
+    kill(engine, Signal::SIGSTOP).unwrap();
+    let looks = node.run(&["stats", "--no-stream", "--json"]).expect(0).json();
+    let guest = |name: &str| {
+        let look = looks.as_array().unwrap().iter().find(|look| look["name"] == name);
+        look.unwrap_or_else(|| panic!("{name} is not in {looks:#}"))["guest"].clone()
+    };
+    assert!(guest("still").is_null() && guest("container").is_null(), "{looks:#}");
+    assert!(guest("awake")["memory_total_bytes"].as_u64() > Some(0), "{looks:#}");
+    assert!(node.run(&["stats", "--no-stream"]).expect(0).stdout.contains("GUEST MEM"));
+    // What goes on later is spoken with again.
+    kill(engine, Signal::SIGCONT).unwrap();
+    node.run(&["cp", "still:/etc/passwd", node.path("passwd").to_str().unwrap()]).expect(0);
     node.finish();
 }
