@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use hypercore_api::{Client, Endpoint, client::Proof, v1};
 use hypercore_fixtures::{skip_without_machines, wait_until};
 
 use super::{SOON, assert_distinct, assert_goes_on, count, inside, said, wait_for_count};
@@ -88,5 +89,40 @@ fn clones_publish_where_the_node_has_room() {
     inside(&node, "web-1", "hostname > /www/index.html");
     assert!(answers(([127, 0, 0, 1], port).into(), "web-1").is_some(), "{:#}", node.inspect("web-1"));
     assert!(answers(address, "web\n").is_some(), "the parent answers no more");
+    node.finish();
+}
+
+/// What a program asks for again because it heard no answer.
+#[test]
+fn a_repeated_request_makes_no_second_set() {
+    if skip_without_machines("a_repeated_request_makes_no_second_set") {
+        return;
+    }
+    let node = Node::start();
+    count(&node, "counter", &[]);
+    node.run(&["snapshot", "counter", "ready"]).expect(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let endpoint = Endpoint::Unix(node.path("run/api.sock"));
+        let client = Client::connect(&endpoint, Proof::default()).await.unwrap();
+        let request = |count| v1::ForkRequest {
+            id: "counter".into(),
+            count,
+            request_id: "1b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
+        };
+        let made = client.fork(request(2)).await.unwrap();
+        assert_eq!(client.fork(request(2)).await.unwrap(), made);
+        let restore = || v1::RestoreRequest {
+            snapshot: "ready".into(),
+            request_id: "2b4e28ba-2fa1-41d2-883f-0016d3cca427".into(),
+            ..Default::default()
+        };
+        let restored = client.restore(restore()).await.unwrap();
+        assert_eq!(client.restore(restore()).await.unwrap(), restored);
+        let refused = client.fork(v1::ForkRequest { count: 65, ..request(1) }).await.unwrap_err();
+        assert_eq!(refused.code, "invalid_request");
+    });
+    assert_eq!(node.run(&["ps", "-aq"]).expect(0).stdout.lines().count(), 4);
+    node.run(&["snapshots", "rm", "ready"]).expect(0);
     node.finish();
 }
