@@ -113,7 +113,7 @@ mod tests {
         };
         let told: Vec<_> = wrong.mistakes(Isolation::MicroVm).map(|mistake| mistake.to_string()).collect();
         assert_eq!(told.len(), 4, "{told:?}");
-        assert_eq!(told[0], "a disk of 1B is out of range: at least 16MiB, at most 16TiB");
+        assert_eq!(told[0], "a disk of 1B is out of range: at least 16MiB, at most 8TiB");
         let good = IoLimits {
             disk_size_bytes: Some(DISK_SIZE_BYTES_MIN),
             disk_bytes_per_s: Some(RATE_BYTES_PER_S_MIN),

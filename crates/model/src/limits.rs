@@ -42,8 +42,8 @@ pub const PIDS_MAX: u32 = 4_194_304;
 pub const PIDS_DEFAULT: u32 = 4096;
 /// Smallest disk, in bytes: a filesystem with its journal and room for something.
 pub const DISK_SIZE_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Largest disk, in bytes: the largest file of an ext4 filesystem on the host.
-pub const DISK_SIZE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024 * 1024;
+/// Largest disk, in bytes: half of the largest file of an ext4 filesystem on the host.
+pub const DISK_SIZE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024 * 1024;
 /// Least rate of a disk or a network, in bytes a second: below it, a boot takes hours and a connection never ends.
 pub const RATE_BYTES_PER_S_MIN: u64 = 16 * 1024;
 /// Most that can be asked for, in bytes a second: the kernel counts a second's worth of it in nanoseconds, in 64 bits.

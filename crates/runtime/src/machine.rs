@@ -6,7 +6,7 @@
 //!                                +--> initramfs          (once for a kernel and a guest agent)
 //!   hypercore-guest -------------+
 //!   image layers --> overlay --> mkfs.ext4 -d --> <digest>.ext4   (once for an image)
-//!   mkfs.ext4 ----> template ----> sparse copy    (once for a size, then for each machine)
+//!   mkfs.ext4 ----> template ----> sparse copy    (once, then for each machine)
 //! ```
 //!
 //! What runs in a machine is reached through its monitor: [`contact`], [`files`].

@@ -12,10 +12,6 @@ use super::{
     vmlinux,
 };
 
-/// Most that a workload can write besides its image and its mounts, in bytes, when nothing was asked for. It takes no
-/// room before it is written.
-const DISK_BYTES: u64 = 10 << 30;
-
 /// What a machine begins with.
 pub(super) struct Boot {
     pub(super) kernel: PathBuf,
@@ -56,8 +52,7 @@ impl Boot {
         let initrd = initramfs::build(&platform.kernel, &platform.agent, &platform.cache)?;
         let image = root_image::build(request.image_digest, request.layers, &platform.cache)?;
         let writable = request.directory.join("writable.ext4");
-        let disk_bytes = request.spec.io.disk_size_bytes.unwrap_or(DISK_BYTES);
-        disk::create(&writable, disk_bytes, &platform.cache)?;
+        disk::create(&writable, request.spec.io.disk_size_bytes, &platform.cache)?;
         let kernel = vmlinux::for_monitor(platform.monitor, &platform.kernel.image, &platform.cache)?;
         Ok(Self { kernel, initrd, image, writable, resume: None })
     }

@@ -1,5 +1,5 @@
 //! The disk that is a machine's own: sparse, of a fixed size, with an empty filesystem. Making a filesystem takes longer
-//! than copying an empty one, which is a few blocks; so one is made for each size.
+//! than copying an empty one, which is a few blocks; so one is kept of the default size.
 
 use std::{
     fs::{self, File},
@@ -17,6 +17,9 @@ use super::{
     ext4::{self, Ext4Error},
     once::once,
 };
+
+/// Most that a machine can write to its disk when nobody said it, in bytes. It takes no room before it is written.
+const SIZE_BYTES_DEFAULT: u64 = 10 << 30;
 
 /// How an empty filesystem is made: what can be done when it is first used is done then, and its file stays sparse.
 pub(crate) const EMPTY: [&str; 2] = ["-E", "lazy_itable_init=1,lazy_journal_init=1"];
@@ -38,38 +41,54 @@ pub enum DiskError {
     Make(#[from] Ext4Error),
 }
 
-/// Makes the disk `path` of `size_bytes`, from a template in `directory`. One that is there is left as it is: it is what
-/// the machine wrote before. Blocks for some milliseconds.
+/// Makes the disk `path`, of the default size as a copy of a template in `directory`. One that is there is left as it is:
+/// it is what the machine wrote before. Blocks for some milliseconds.
 ///
 /// # Errors
 /// [`DiskError`]; nothing is left of a disk that could not be made.
-pub fn create(path: &Path, size_bytes: u64, directory: &Path) -> Result<(), DiskError> {
+pub fn create(path: &Path, size_bytes: Option<u64>, directory: &Path) -> Result<(), DiskError> {
     if path.exists() {
         return Ok(());
     }
-    let template = template(size_bytes, directory)?;
-    let new = path.with_extension("new");
-    let copied = copy_sparse(&template, &new).and_then(|()| fs::rename(&new, path));
-    copied.map_err(|source| {
-        // The error that explains is the one of the failed step.
-        let _ = fs::remove_file(&new);
-        DiskError::File { path: path.to_owned(), source }
-    })
+    match size_bytes {
+        // Whoever chooses sizes could fill the node with a template for each.
+        Some(size_bytes) => format(size_bytes, path),
+        None => {
+            let template = template(directory)?;
+            place(path, |new| copy_sparse(&template, new).map_err(failed(path)))
+        }
+    }
 }
 
-fn template(size_bytes: u64, directory: &Path) -> Result<PathBuf, DiskError> {
-    let path = directory.join(format!("empty-{size_bytes}.ext4"));
-    once(&path, || format(size_bytes, directory, &path))?;
+fn template(directory: &Path) -> Result<PathBuf, DiskError> {
+    let path = directory.join(format!("empty-{SIZE_BYTES_DEFAULT}.ext4"));
+    once(&path, || {
+        fs::create_dir_all(directory).map_err(failed(&path))?;
+        format(SIZE_BYTES_DEFAULT, &path)
+    })?;
     Ok(path)
 }
 
-fn format(size_bytes: u64, directory: &Path, path: &Path) -> Result<(), DiskError> {
+fn format(size_bytes: u64, path: &Path) -> Result<(), DiskError> {
+    place(path, |new| {
+        create_private(new).and_then(|file| file.set_len(size_bytes)).map_err(failed(path))?;
+        Ok(ext4::make(new, &EMPTY, None)?)
+    })
+}
+
+/// Has `make` make a file beside `path`, and puts it there when it is whole.
+fn place(path: &Path, make: impl FnOnce(&Path) -> Result<(), DiskError>) -> Result<(), DiskError> {
     let new = path.with_extension("new");
-    let failed = |source| DiskError::File { path: path.to_owned(), source };
-    let made = fs::create_dir_all(directory).and_then(|()| create_private(&new));
-    made.and_then(|file| file.set_len(size_bytes)).map_err(failed)?;
-    ext4::make(&new, &EMPTY, None)?;
-    fs::rename(&new, path).map_err(failed)
+    let placed = make(&new).and_then(|()| fs::rename(&new, path).map_err(failed(path)));
+    if placed.is_err() {
+        // The error that explains is the one of the failed step.
+        let _ = fs::remove_file(&new);
+    }
+    placed
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> DiskError {
+    move |source| DiskError::File { path: path.to_owned(), source }
 }
 
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
@@ -109,6 +128,22 @@ mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt};
 
     use super::*;
+
+    #[test]
+    fn only_disks_of_the_default_size_leave_a_template() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (cache, path) = (scratch.path().join("cache"), scratch.path().join("writable.ext4"));
+        create(&path, Some(64 << 20), &cache).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 64 << 20);
+        assert!(!cache.exists());
+        create(&path, None, &cache).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 64 << 20, "what was there is gone");
+        fs::remove_file(&path).unwrap();
+        create(&path, None, &cache).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), SIZE_BYTES_DEFAULT);
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
+        assert!(create(&scratch.path().join("none/disk"), Some(64 << 20), &cache).is_err());
+    }
 
     #[test]
     fn a_sparse_copy_has_the_content_and_the_holes() {
