@@ -28,6 +28,7 @@ mod take_down;
 
 pub(crate) use outcome::{read_last, read_surroundings};
 pub(crate) use runs::LastRun;
+pub(crate) use stop::kill_inside;
 
 use std::{
     io,

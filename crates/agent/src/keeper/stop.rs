@@ -4,22 +4,40 @@
 use std::{convert::Infallible, time::Duration};
 
 use hypercore_cluster::state::{Command, Desired, WorkloadRecord};
-use hypercore_model::{lifecycle::LifecycleEvent, machine::KILL_INSIDE};
+use hypercore_model::{WorkloadId, lifecycle::LifecycleEvent, machine::KILL_INSIDE};
 use hypercore_runtime::{
     cgroup::FreezeError,
-    sandbox::{Sandbox, ShimVanished},
+    sandbox::{ExitRecord, Sandbox, ShimVanished},
 };
 use nix::sys::signal::Signal;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Keeper, TELL_AGAIN, end::End};
-use crate::failure::chain;
+use crate::{failure::chain, node::Node};
 
 /// How long a killed process may take to be gone before its shim is taken down too.
 const KILL_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How a first process ended, as far as its shim told it.
+type Exited = Result<ExitRecord, ShimVanished>;
+
 /// How long a machine may take to end after its process was killed: longer than its guest gets to power off.
 const KILL_INSIDE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Has a machine kill its process and end in order, with all that it has written; its end, if that came in time. `None`
+/// for what is no machine, too.
+pub(crate) async fn kill_inside(node: &Node, id: WorkloadId, sandbox: &Sandbox) -> Option<Exited> {
+    if !node.sandboxes.machine_socket(id).exists() || sandbox.signal(KILL_INSIDE).await.is_err() {
+        return None;
+    }
+    // A paused one would notice no sooner than it is resumed.
+    drop(node.cgroups.thaw(id));
+    let exited = tokio::time::timeout(KILL_INSIDE_TIME_MAX, sandbox.exited()).await;
+    if exited.is_err() {
+        tracing::info!(workload = %id, "its machine does not end when its process is killed");
+    }
+    exited.ok()
+}
 
 impl Keeper {
     /// Asks the first process to end, and kills it when the grace period is over. A further wish (a shorter grace
@@ -53,16 +71,9 @@ impl Keeper {
 
     /// Kills the first process and waits for its end. A shim that doesn't tell of it counts as vanished. A machine gets
     /// the time to write what it has to its disks.
-    pub(super) async fn kill(
-        &self,
-        sandbox: &Sandbox,
-    ) -> Result<hypercore_runtime::sandbox::ExitRecord, ShimVanished> {
-        if self.node.sandboxes.machine_socket(self.id).exists() {
-            self.send_signal(sandbox, KILL_INSIDE).await;
-            if let Ok(exited) = tokio::time::timeout(KILL_INSIDE_TIME_MAX, sandbox.exited()).await {
-                return exited;
-            }
-            tracing::info!(workload = %self.id, "its machine does not end: killing that");
+    pub(super) async fn kill(&self, sandbox: &Sandbox) -> Exited {
+        if let Some(exited) = kill_inside(&self.node, self.id, sandbox).await {
+            return exited;
         }
         self.send_signal(sandbox, Signal::SIGKILL as i32).await;
         tokio::time::timeout(KILL_TIME_MAX, sandbox.exited()).await.unwrap_or(Err(ShimVanished))

@@ -9,8 +9,12 @@ use std::{
 };
 
 use hypercore_fixtures::{skip_without_machines, wait_until};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
-use super::{SOON, detach, run};
+use super::{SOON, detach, run, stand_in_of};
 use crate::node::Node;
 
 /// Where the file server of host directories may be.
@@ -93,6 +97,15 @@ fn directories_of_the_host_are_shared_as_they_were_asked_for() {
     assert_eq!(fs::read_to_string(shared.path().join("in")).unwrap(), "from the host\n");
     assert!(!shared.path().join("x").exists());
 
+    // Whoever holds the machine may be killed: nobody serves the directory any more.
+    detach(&node, "held", &flags[1..], &["sleep", "1000"]);
+    let place = node.path("run").join("machines").join(id(&node, "held"));
+    let servers = || processes_naming(&place.join("share").display().to_string());
+    assert!(servers() >= 2, "each directory has a server of its own");
+    kill(Pid::from_raw(stand_in_of(&node, "held")), Signal::SIGKILL).unwrap();
+    node.run(&["wait", "held"]).expect(137);
+    assert!(wait_until(SOON, || (servers() == 0).then_some(())).is_some(), "a server outlives its machine");
+
     // A container's volume is a directory of the host, and a machine sees it.
     node.run(&[
         "run",
@@ -141,6 +154,17 @@ fn a_full_disk_is_the_machines_own_trouble() {
     node.run(&["exec", "job", "sh", "-c", "rm /fill && echo one > /small && sync && cat /small"]).expect(0);
     node.run(&["exec", "neighbour", "sh", "-c", "echo one > /small"]).expect(0);
     node.finish();
+}
+
+/// How many processes have this in their command line.
+fn processes_naming(text: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let named = |entry: &fs::DirEntry| {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let is_server = line.windows(9).any(|word| word == b"virtiofsd");
+        is_server && String::from_utf8_lossy(&line).contains(text)
+    };
+    processes.filter(named).count()
 }
 
 fn id(node: &Node, name: &str) -> String {
