@@ -54,6 +54,8 @@ pub struct Copying {
     link: Link,
     /// What may be sent.
     credit: Credit,
+    /// What may come.
+    output_credit: Credit,
     /// What is to be sent, as far as it wasn't.
     pending: Vec<u8>,
     is_complete: bool,
@@ -80,12 +82,15 @@ impl Copying {
             found.name = stat.name.into();
         }
         let link = contact.into_link();
+        let mut output_credit = Credit::default();
         if !request.into {
+            output_credit.grant(OUTPUT_CREDIT).expect("it is less than may be outstanding");
             link.send(Link::REQUEST, Flags::NONE, &Window { bytes: OUTPUT_CREDIT }.into()).await?;
         }
         let copying = Self {
             link,
             credit: Credit::default(),
+            output_credit,
             pending: Vec::new(),
             is_complete: false,
             is_end_sent: false,
@@ -134,6 +139,8 @@ impl Copying {
                     granted.map_err(|_| LinkError::Unexpected(Message::Window(window).number()))?;
                 }
                 Message::Stdout(piece) => {
+                    let spent = self.output_credit.spend(piece.data.len());
+                    spent.map_err(|_| LinkError::Unexpected(Message::from(piece.clone()).number()))?;
                     self.taken = u32::try_from(piece.data.len()).unwrap_or(u32::MAX);
                     return Ok(CopyEvent::Data(piece.data));
                 }
@@ -150,6 +157,7 @@ impl Copying {
     fn queue(&mut self) -> Result<(), LinkError> {
         if self.taken > 0 {
             let window = Window { bytes: std::mem::take(&mut self.taken) };
+            self.output_credit.grant(window.bytes).expect("what is given back was granted before");
             self.link.queue(Link::REQUEST, Flags::NONE, &window.into())?;
         }
         while !self.pending.is_empty() && self.credit.available() > 0 {
@@ -185,3 +193,6 @@ pub const fn fault(error: &ContactError) -> Option<Fault> {
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name != ".." && !name.contains(['/', '\0'])
 }
+
+#[cfg(test)]
+mod tests;
