@@ -39,38 +39,53 @@ impl Handlers {
             None => clock::new_workload_id().map_err(|error| Problem::fault("no_entropy", &error))?,
         };
         let ids: Vec<WorkloadId> = (1..=count).map(|number| clone_id(request, number)).collect();
-        if let Some(made) = self.made_before(&ids) {
+        if let Some(made) = self.made_before(&ids)? {
             return Ok(v1::ForkResponse { clones: made });
         }
+        self.caller()?.admit(&mut record.spec.clone(), false)?;
         self.check_saveable(&record).await?;
         memory::require(&record.spec, count)?;
         self.try_spawn(&together(&record.spec, count)).await?;
+        let (this, parent) = (self.clone(), Arc::clone(&record));
+        let clones = self.to_its_end(format!("fork/{}", record.id.short()), async move {
+            this.clones_of(&parent, request, &ids).await
+        });
+        Ok(v1::ForkResponse { clones: clones.await? })
+    }
 
+    /// Keeps the parent and makes its clones of that.
+    async fn clones_of(
+        &self,
+        record: &Arc<WorkloadRecord>,
+        request: WorkloadId,
+        ids: &[WorkloadId],
+    ) -> Result<Vec<v1::VmSpawnResponse>, Problem> {
         let word: String = request.to_string().chars().filter(char::is_ascii_hexdigit).collect();
         let name = temporary_name(&word).map_err(|error| Problem::fault("defect", &error))?;
         let _held = self.node.forks.hold(&name);
-        let saved = self.save(&record, name.clone()).await?;
+        let saved = self.save(record, name.clone()).await?;
         let clone = WorkloadSpec {
             ports: record.spec.ports.iter().map(anywhere).collect(),
             ..restore::spec_of(&saved.manifest, &name, None)
         };
-        let clones = self.make_clones(&record, &clone, &ids).await?;
-        let event = Event::workload(Action::Forked, &record).with("clones", ids.len());
+        let clones = self.make_clones(record, &clone, ids).await?;
+        let event = Event::workload(Action::Forked, record).with("clones", ids.len());
         self.node.events.publish(event);
-        Ok(v1::ForkResponse { clones })
+        Ok(clones)
     }
 
-    /// What an earlier call with this request id has made.
-    fn made_before(&self, ids: &[WorkloadId]) -> Option<Vec<v1::VmSpawnResponse>> {
+    /// What an earlier call with this request id has made, if there was one.
+    fn made_before(&self, ids: &[WorkloadId]) -> Result<Option<Vec<v1::VmSpawnResponse>>, Problem> {
+        let caller = self.caller()?;
         let shown = |record: &Arc<WorkloadRecord>| v1::VmSpawnResponse {
             id: record.id.to_string(),
             url: self.node.urls.of(record),
         };
-        let made: Vec<_> = self
-            .node
-            .ledger
-            .read(|state| ids.iter().filter_map(|id| state.workload(id).map(shown)).collect());
-        (!made.is_empty()).then_some(made)
+        let made: Vec<_> = self.node.ledger.read(|state| {
+            let known = ids.iter().filter_map(|id| state.workload(id));
+            known.filter(|record| caller.sees(&record.spec.tenant)).map(shown).collect()
+        });
+        Ok((!made.is_empty()).then_some(made))
     }
 
     async fn make_clones(

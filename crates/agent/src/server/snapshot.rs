@@ -63,19 +63,28 @@ impl Handlers {
         }
     }
 
-    /// Makes the snapshot. Once it is begun it goes on to its end, also when the caller goes away.
+    /// Makes the snapshot.
     pub(super) async fn save(
         &self,
         record: &Arc<WorkloadRecord>,
         name: SnapshotName,
     ) -> Result<Snapshot, Problem> {
-        let (done, saved) = oneshot::channel();
         let (node, record) = (Arc::clone(&self.node), Arc::clone(record));
-        self.supervisor.spawn_once(format!("snapshot/{name}"), async move {
+        self.to_its_end(format!("snapshot/{name}"), async move { save(&node, &record, name).await }).await
+    }
+
+    /// Does what goes on to its end once it is begun, also when the caller goes away.
+    pub(super) async fn to_its_end<T: Send + 'static>(
+        &self,
+        name: String,
+        work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (done, result) = oneshot::channel();
+        self.supervisor.spawn_once(name, async move {
             // A caller who is gone doesn't hear of it.
-            let _ = done.send(save(&node, &record, name).await);
+            let _ = done.send(work.await);
         });
-        saved
+        result
             .await
             .map_err(|_| Problem::new(Code::Unavailable, "shutting_down", "the node is shutting down"))?
     }

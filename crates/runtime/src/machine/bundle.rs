@@ -2,7 +2,8 @@
 //! It refuses what a machine can't give yet, by name, rather than to run a workload without it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -254,8 +255,9 @@ fn write(directory: &Path, machine: &MachineSpec) -> Result<(), MachineError> {
     let path = directory.join("machine.json");
     let written = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        serde_json::to_writer(file, machine).map_err(io::Error::from)
+        let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        // At once: written in pieces, each is a system call.
+        file.write_all(&serde_json::to_vec(machine)?)
     };
     written().map_err(|source| MachineError::File { path: path.clone(), source })
 }

@@ -82,3 +82,40 @@ fn restored_machines_outlive_the_agent() {
     node.run(&["snapshots", "rm", "ready"]).expect(0);
     node.finish();
 }
+
+#[test]
+fn a_restore_that_was_cut_short_is_finished_or_told() {
+    if skip_without_machines("a_restore_that_was_cut_short_is_finished_or_told") {
+        return;
+    }
+    let mut node = Node::start();
+    count(&node, "counter", &[]);
+    node.run(&["snapshot", "counter", "ready"]).expect(0);
+    let before = *said(&node, "counter").last().unwrap();
+    node.run(&["rm", "-f", "counter"]).expect(0);
+    let workloads = node.path("data/workloads");
+    let is_lent = || {
+        let lent = fs::read_dir(&workloads).unwrap().flatten().map(|entry| entry.path().join("resume/state"));
+        lent.into_iter().any(|path| path.exists()).then_some(())
+    };
+    let mut asking = node.command(&["restore", "ready", "--name", "second"]);
+    let asked = thread::spawn(move || asking.output().unwrap());
+    assert!(wait_until(SOON, is_lent).is_some(), "nothing was lent");
+    node.kill_agent();
+    drop(asked.join().unwrap());
+    node.start_agent();
+    let settled = || {
+        let status = node.inspect("second")["status"].as_str().unwrap().to_owned();
+        ["running", "lost", "failed"].contains(&status.as_str()).then_some(status)
+    };
+    let status = wait_until(SOON, settled).expect("it is neither running nor at an end");
+    if status == "running" {
+        let counted = wait_for_count(&node, "second", before + 3);
+        assert!(counted[0] > 1 && counted.windows(2).all(|pair| pair[1] == pair[0] + 1), "{counted:?}");
+    }
+    // Whatever became of it, the snapshot is whole.
+    node.run(&["restore", "ready", "--name", "third"]).expect(0);
+    wait_for_count(&node, "third", before + 1);
+    node.run(&["snapshots", "rm", "ready"]).expect(0);
+    node.finish();
+}
