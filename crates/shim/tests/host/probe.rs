@@ -33,12 +33,15 @@ fn machine(scratch: &Path, program: &Path, boot_time_max_ms: u64) -> serde_json:
 fn begin(scratch: &Path, machine: &serde_json::Value) -> Child {
     fs::write(scratch.join("machine.json"), machine.to_string()).unwrap();
     let mut command = Command::new(VMM);
-    command.arg("probe").arg(scratch).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg("probe").arg(scratch).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 
 fn probe(scratch: &Path, machine: &serde_json::Value) -> Output {
-    begin(scratch, machine).wait_with_output().unwrap()
+    let mut probe = begin(scratch, machine);
+    // Waiting would hang up.
+    let _hold = probe.stdin.take();
+    probe.wait_with_output().unwrap()
 }
 
 /// What it told, if it came to a result.
@@ -126,6 +129,18 @@ fn what_can_not_be_tried_is_no_result() {
     }
     let usage = Command::new(VMM).args(["probe", "relative"]).output().unwrap();
     assert_eq!(usage.status.code(), Some(2), "{usage:?}");
+}
+
+#[test]
+fn a_probe_that_nobody_waits_for_ends_with_its_machine() {
+    let scratch = tempfile::tempdir().unwrap();
+    let program = idle_program(scratch.path());
+    let mut probe = begin(scratch.path(), &machine(scratch.path(), &program, 600_000));
+    wait_for_idle(scratch.path(), true);
+    drop(probe.stdin.take());
+    let output = probe.wait_with_output().unwrap();
+    assert!(fault(&output).unwrap().contains("ended before its guest answered"), "{output:?}");
+    wait_for_idle(scratch.path(), false);
 }
 
 #[test]
