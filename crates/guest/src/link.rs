@@ -222,7 +222,7 @@ impl Sender {
     }
 
     /// Gives up a conversation that another host had, and what it was held over.
-    fn leave(&self) -> Option<File> {
+    pub(crate) fn leave(&self) -> Option<File> {
         let left = std::mem::replace(&mut *self.lock(), Gate::Left);
         self.0.changed.notify_all();
         match left {

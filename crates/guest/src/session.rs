@@ -31,10 +31,14 @@ const EXECUTIONS_MAX: usize = 128;
 
 mod rest;
 
+use self::rest::Rest;
+
 /// The machine as a whole: what all conversations share.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) reaper: Arc<Reaper>,
+    /// What a conversation at rest leads; whoever comes next may take over from it.
+    rest: Mutex<Option<Rest>>,
     /// The first process, whose conversation was left in a snapshot; it waits for who adopts it.
     kept: Mutex<Option<Execution>>,
     /// How many executions and copies there are.
@@ -66,7 +70,13 @@ enum End {
 impl Machine {
     /// A machine that has only just booted.
     pub(crate) fn new(reaper: Arc<Reaper>) -> Self {
-        Self { reaper, kept: Mutex::default(), executions: Arc::default(), is_prepared: Mutex::new(false) }
+        Self {
+            reaper,
+            rest: Mutex::default(),
+            kept: Mutex::default(),
+            executions: Arc::default(),
+            is_prepared: Mutex::new(false),
+        }
     }
 
     /// Speaks with the host until it hangs up. The first byte says which language: `{` is never the beginning of a
@@ -91,10 +101,12 @@ impl Machine {
             };
             match session.run(&mut link, hello.take()) {
                 End::Left(next) => {
-                    session.leave();
+                    session.break_off_copies();
                     let is_greeted = next.is_some();
                     hello = next;
-                    if !link.begin_anew(is_greeted) {
+                    let goes_on = link.begin_anew(is_greeted);
+                    self.take_over();
+                    if !goes_on {
                         return;
                     }
                 }
@@ -128,6 +140,7 @@ impl Machine {
     }
 
     fn prepare(&self, wanted: &Prepare) -> Result<(), prepare::PrepareError> {
+        self.take_over();
         let mut is_prepared = lock(&self.is_prepared);
         prepare::apply(wanted, *is_prepared)?;
         *is_prepared = true;
@@ -193,7 +206,9 @@ impl Session<'_> {
 
     /// A host that can't be understood is still told so, past what is held back.
     fn broken(&mut self, reason: String) -> End {
-        self.thaw();
+        if self.is_at_rest {
+            self.thaw();
+        }
         End::Broken(reason)
     }
 
@@ -312,6 +327,10 @@ impl Session<'_> {
         for (_, execution) in std::mem::take(&mut self.executions) {
             execution.abandon();
         }
+        self.break_off_copies();
+    }
+
+    fn break_off_copies(&mut self) {
         for copying in self.copies.values_mut() {
             copying.break_off();
         }

@@ -1,13 +1,39 @@
 //! A conversation around a snapshot: how the machine comes to rest, how it goes on as itself, and how as another one.
 //! It refuses to let a workload run before its machine is who it shall be.
 
+use std::{collections::BTreeMap, mem};
+
 use hypercore_wire::{
     ErrorCode, Message, StreamId,
     message::{Done, Hello},
 };
 
-use super::{Session, lock};
-use crate::{boot, cgroup};
+use super::{Machine, Session, lock};
+use crate::{boot, cgroup, execution::Execution, link::Sender};
+
+/// What a conversation at rest led, until it goes on or another one takes over.
+#[derive(Debug)]
+pub(super) struct Rest {
+    sender: Sender,
+    executions: BTreeMap<StreamId, Execution>,
+}
+
+impl Machine {
+    /// The conversation at rest, if there is one, is over: its host was that of another machine, or has lost it. Its first
+    /// process waits for who adopts it, and nothing else goes on.
+    pub(super) fn take_over(&self) {
+        let Some(Rest { sender, executions }) = lock(&self.rest).take() else { return };
+        // What they were sending goes nowhere now, or to who adopts them.
+        sender.leave();
+        for (_, execution) in executions {
+            if execution.is_first {
+                *lock(&self.kept) = Some(execution);
+            } else {
+                execution.end();
+            }
+        }
+    }
+}
 
 impl Session<'_> {
     /// Brings the machine to rest: disks written, workload stopped, and nothing more sent than that it is.
@@ -27,15 +53,19 @@ impl Session<'_> {
             return self.sender.refuse(stream, ErrorCode::NOT_RUNNING, "the workload has ended");
         }
         self.is_at_rest = true;
+        let executions = mem::take(&mut self.executions);
+        *lock(&self.machine.rest) = Some(Rest { sender: self.sender.clone(), executions });
         self.sender.send_last(stream, Done {});
     }
 
-    /// Goes on as if nothing had been.
+    /// Goes on as if nothing had been. Over another conversation than the one at rest, it is the workload that goes on.
     pub(super) fn thaw(&mut self) {
-        if self.is_at_rest {
-            self.is_at_rest = false;
-            self.go_on();
+        if mem::take(&mut self.is_at_rest)
+            && let Some(rest) = lock(&self.machine.rest).take()
+        {
+            self.executions = rest.executions;
         }
+        self.go_on();
     }
 
     fn go_on(&self) {
@@ -55,25 +85,12 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// The host is that of another machine. Its first process is this machine's too, and nothing else is.
-    pub(super) fn leave(&mut self) {
-        for (_, execution) in std::mem::take(&mut self.executions) {
-            if execution.is_first {
-                *lock(&self.machine.kept) = Some(execution);
-            } else {
-                execution.end();
-            }
-        }
-        for copying in self.copies.values_mut() {
-            copying.break_off();
-        }
-    }
-
     /// Makes `stream` that of the first process. The error is a breach of the protocol.
     pub(super) fn adopt(&mut self, stream: StreamId) -> Result<(), String> {
         if self.executions.contains_key(&stream) || self.copies.contains_key(&stream) {
             return Err("the stream is in use".to_owned());
         }
+        self.machine.take_over();
         match lock(&self.machine.kept).take() {
             Some(execution) => {
                 execution.adopt(&self.sender, stream);

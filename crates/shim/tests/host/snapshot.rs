@@ -42,7 +42,7 @@ const WORKLOAD: &str = "\
 
 /// Says who the machine is.
 const IDENTITY: &str = "hostname; cat /etc/hostname /etc/machine-id /sys/class/net/e*/address /etc/hosts; \
-    ip -4 addr show | grep -o 'inet 10[^/]*'";
+    ip addr show | grep -oE 'inet6? (10|fd)[^/]*'";
 
 /// Has the machine saved into `directory`, which is made.
 fn save(machine: &Held, directory: &Path) -> Result<Snapshotted, Fault> {
@@ -151,7 +151,12 @@ fn assert_others(machines: [&Held; 3]) {
             format!("02:00:00:00:77:0{number}"),
         ];
         assert_eq!(identity[..4], expected, "{identity:?}");
-        assert_eq!(identity[4..], [format!("10.77.0.{number} m{number}"), format!("inet 10.77.0.{number}")]);
+        let expected = [
+            format!("10.77.0.{number} m{number}"),
+            format!("inet 10.77.0.{number}"),
+            format!("inet6 fd77::{number}"),
+        ];
+        assert_eq!(identity[4..], expected);
         let is_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         assert!(is_id(&identity[2]), "{identity:?}");
         for other in &identities[index + 1..] {

@@ -73,7 +73,7 @@ impl Kit {
 
     /// Boots a machine that runs a shell script.
     pub(super) fn boot(&self, network: &Network, number: u8, script: &str) -> Held {
-        disk::create(&self.writable(number), DISK_BYTES, self.scratch.path()).unwrap();
+        disk::create(&self.writable(number), Some(DISK_BYTES), self.scratch.path()).unwrap();
         self.begin(network, self.spec(network, number, script)).unwrap()
     }
 
@@ -113,7 +113,7 @@ impl Kit {
             accelerator: Accelerator::Tcg,
             initrd: self.initrd.clone(),
             kernel: self.kernel.image.clone(),
-            cpus: 1,
+            cpus: 2,
             memory_mib: 192,
             cpu_millis: None,
             disks: vec![

@@ -43,7 +43,7 @@ impl Network {
             tap,
             netns: self.path(),
             hardware_address,
-            addresses: vec![(address.parse().unwrap(), 16)],
+            addresses: vec![(address.parse().unwrap(), 16), (format!("fd77::{number}").parse().unwrap(), 64)],
             gateways: vec![GATEWAY.parse().unwrap()],
             resolv_conf: "nameserver 10.77.0.1\n".to_owned(),
             hosts: format!("{address} m{number}\n"),
