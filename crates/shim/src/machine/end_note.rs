@@ -32,11 +32,20 @@ impl EndNote {
         let _ = fs::remove_file(&self.0);
     }
 
-    /// The machine ended under its process.
-    pub(super) fn tell(self, monitor: Monitor, status: Option<ExitStatus>, console: &str) {
-        let ended = match status {
-            Some(status) => format!("{} ended ({status})", monitor.as_str()),
-            None => format!("the guest broke off what it said to {}", monitor.as_str()),
+    /// The machine ended under its process: by itself, or because `server`, which gave it a directory of the host, did.
+    pub(super) fn tell(
+        self,
+        monitor: Monitor,
+        status: Option<ExitStatus>,
+        server: Option<ExitStatus>,
+        console: &str,
+    ) {
+        let ended = match (status, server) {
+            (Some(status), _) => format!("{} ended ({status})", monitor.as_str()),
+            (None, Some(status)) => {
+                format!("virtiofsd ended ({status}), which gave the machine a directory of the host")
+            }
+            (None, None) => format!("the guest broke off what it said to {}", monitor.as_str()),
         };
         let console =
             if console.is_empty() { String::new() } else { format!("; its console ends with: {console}") };

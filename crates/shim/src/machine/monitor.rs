@@ -85,7 +85,7 @@ struct Machine<'a> {
     process: Child,
     guest: peer::Sender,
     exchange: Exchange,
-    _shares: Shares,
+    shares: Shares,
     _disks: Held,
 }
 
@@ -182,7 +182,9 @@ impl<'a> Machine<'a> {
         // The first process's relay notices by itself when nothing more comes.
         let exchange = Exchange::open(guest.clone(), from_guest, snapshot::keeper(spec, vmm, place));
         exchange.serve(listener);
-        Ok(Self { spec, process, guest, exchange, _disks: disks, _shares: shares })
+        let hangs_up = guest.clone();
+        shares.watch(move || hangs_up.close());
+        Ok(Self { spec, process, guest, exchange, _disks: disks, shares })
     }
 
     /// Starts the first process, relays it to its end, and ends the machine.
@@ -213,7 +215,7 @@ impl<'a> Machine<'a> {
                 let status = boot::wait_for_end(&mut self.process);
                 let console = boot::console_tail(&self.spec.console_log);
                 if let Some(note) = note {
-                    note.tell(self.spec.monitor, status, &console);
+                    note.tell(self.spec.monitor, status, self.shares.ended(), &console);
                 }
                 Exit::Signal(libc::SIGKILL as u8)
             }

@@ -11,10 +11,20 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    thread,
 };
 
 use hypercore_model::machine::{MachineShare, MachineSpec};
-use nix::{libc, sys::prctl, sys::signal::Signal};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        prctl,
+        signal::Signal,
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::Pid,
+};
 
 /// `struct mount_attr` (linux/mount.h).
 #[repr(C)]
@@ -58,6 +68,19 @@ impl Shares {
             shares.0.push(started.map_err(failed)?);
         }
         Ok(shares)
+    }
+
+    /// Has `tell` called when a server has ended: what waits for it in the guest would wait for good.
+    pub(super) fn watch(&self, tell: impl Fn() + Clone + Send + 'static) {
+        for server in &self.0 {
+            let (pid, tell) = (Pid::from_raw(server.id().cast_signed()), tell.clone());
+            thread::spawn(move || {
+                // It is left to be reaped by who asks how it ended.
+                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+                while waitid(Id::Pid(pid), flags) == Err(Errno::EINTR) {}
+                tell();
+            });
+        }
     }
 
     /// How a server ended that should still run: what explains why a machine did not come up.

@@ -100,11 +100,21 @@ fn directories_of_the_host_are_shared_as_they_were_asked_for() {
     // Whoever holds the machine may be killed: nobody serves the directory any more.
     detach(&node, "held", &flags[1..], &["sleep", "1000"]);
     let place = node.path("run").join("machines").join(id(&node, "held"));
-    let servers = || processes_naming(&place.join("share").display().to_string());
-    assert!(servers() >= 2, "each directory has a server of its own");
+    let servers = || servers_of(&place.join("share").display().to_string());
+    assert!(servers().len() >= 2, "each directory has a server of its own");
     kill(Pid::from_raw(stand_in_of(&node, "held")), Signal::SIGKILL).unwrap();
     node.run(&["wait", "held"]).expect(137);
-    assert!(wait_until(SOON, || (servers() == 0).then_some(())).is_some(), "a server outlives its machine");
+    let are_gone = || servers().is_empty().then_some(());
+    assert!(wait_until(SOON, are_gone).is_some(), "a server outlives its machine");
+    // And without the server there is no machine: what reads there would wait for good.
+    detach(&node, "served", &flags[1..], &["sleep", "1000"]);
+    let place = node.path("run").join("machines").join(id(&node, "served"));
+    for pid in servers_of(&place.join("share").display().to_string()) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    node.run(&["wait", "served"]).expect(137);
+    let shown = node.inspect("served");
+    assert!(shown["reason"].as_str().unwrap_or_default().contains("virtiofsd ended"), "{shown:#}");
 
     // A container's volume is a directory of the host, and a machine sees it.
     node.run(&[
@@ -156,15 +166,16 @@ fn a_full_disk_is_the_machines_own_trouble() {
     node.finish();
 }
 
-/// How many processes have this in their command line.
-fn processes_naming(text: &str) -> usize {
+/// The file servers that have this in their command line.
+fn servers_of(text: &str) -> Vec<i32> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let named = |entry: &fs::DirEntry| {
+    let server = |entry: fs::DirEntry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let is_server = line.windows(9).any(|word| word == b"virtiofsd");
-        is_server && String::from_utf8_lossy(&line).contains(text)
+        (is_server && String::from_utf8_lossy(&line).contains(text)).then_some(pid)
     };
-    processes.filter(named).count()
+    processes.filter_map(server).collect()
 }
 
 fn id(node: &Node, name: &str) -> String {
