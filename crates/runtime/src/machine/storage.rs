@@ -111,7 +111,8 @@ impl Storage {
         read_only: bool,
         monitor: Monitor,
     ) -> Result<String, MachineError> {
-        if monitor != Monitor::Qemu {
+        // It has no device for them.
+        if monitor == Monitor::Firecracker {
             return Err(MachineError::NoSharing(monitor));
         }
         let program = find_file_server().ok_or(MachineError::NoFileServer)?;

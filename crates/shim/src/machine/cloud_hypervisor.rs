@@ -18,18 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hypercore_model::machine::{MachineDisk, MachineNetwork, MachineSpec, Monitor};
+use hypercore_model::machine::{MachineDisk, MachineNetwork, MachineShare, MachineSpec, Monitor};
 
 use self::{
     client::Client,
     types::{
-        BalloonConfig, ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig,
+        BalloonConfig, ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FsConfig, ImageType, MemoryConfig,
         NetConfig, PayloadConfig, RateLimitGroupConfig, RateLimiterConfig, RestoreConfig, RngConfig,
         TokenBucket, VmConfig, VmSnapshotConfig, VmState, VsockConfig,
     },
 };
 use super::{
-    api,
+    api, shares,
     vmm::{Place, Saved, Vmm, VmmError},
     vsock,
 };
@@ -60,10 +60,6 @@ impl Vmm for CloudHypervisor {
         place: &Place,
         _tap: Option<BorrowedFd<'_>>,
     ) -> Result<Command, VmmError> {
-        if !spec.shares.is_empty() {
-            let what = "share a directory of the host";
-            return Err(VmmError::Unsupported { monitor: Monitor::CloudHypervisor, what });
-        }
         // Its own messages go to the end of the guest's: who asks why a machine doesn't boot is shown both.
         let console = File::options().create(true).append(true).mode(0o600).open(&spec.console_log);
         let console = console.map_err(|source| VmmError::File { path: spec.console_log.clone(), source })?;
@@ -136,12 +132,10 @@ fn url(directory: &Path) -> String {
 }
 
 fn config(spec: &MachineSpec, place: &Place) -> VmConfig {
-    let limits = limiter(spec.io.disk_bytes_per_s, spec.io.disk_ops_per_s);
-    let group = limits
-        .map(|rate_limiter_config| RateLimitGroupConfig { id: DISKS_GROUP.to_owned(), rate_limiter_config });
+    let group = disks_group(spec);
     VmConfig {
         cpus: CpusConfig { boot_vcpus: spec.cpus, max_vcpus: spec.cpus },
-        memory: MemoryConfig { size: u64::from(spec.memory_mib) << 20 },
+        memory: MemoryConfig { size: u64::from(spec.memory_mib) << 20, shared: !spec.shares.is_empty() },
         payload: PayloadConfig {
             kernel: text(&spec.kernel),
             initramfs: text(&spec.initrd),
@@ -149,7 +143,8 @@ fn config(spec: &MachineSpec, place: &Place) -> VmConfig {
         },
         disks: spec.disks.iter().map(|each| disk(each, group.is_some())).collect(),
         rate_limit_groups: group.into_iter().collect(),
-        net: spec.network.iter().map(|network| interface(spec, network)).collect(),
+        net: spec.network.iter().map(interface).collect(),
+        fs: spec.shares.iter().map(|share| directory(share, place)).collect(),
         rng: RngConfig { src: "/dev/urandom".to_owned() },
         // Nothing is taken away; what the guest doesn't use is given back.
         balloon: BalloonConfig { size: 0, deflate_on_oom: true, free_page_reporting: true },
@@ -170,20 +165,28 @@ fn disk(disk: &MachineDisk, is_limited: bool) -> DiskConfig {
     }
 }
 
-fn interface(spec: &MachineSpec, network: &MachineNetwork) -> NetConfig {
-    NetConfig {
-        id: INTERFACE.to_owned(),
-        tap: network.tap.clone(),
-        mac: network.hardware_address.clone(),
-        rate_limiter_config: limiter(spec.io.network_bytes_per_s, None),
+/// One queue, of the length that is also its default there.
+fn directory(share: &MachineShare, place: &Place) -> FsConfig {
+    FsConfig {
+        tag: share.tag.clone(),
+        socket: text(&shares::socket(place.directory(), &share.tag)),
+        num_queues: 1,
+        queue_size: 1024,
     }
 }
 
-/// A limiter of bytes and of operations a second.
-fn limiter(bytes: Option<u64>, operations: Option<u64>) -> Option<RateLimiterConfig> {
+fn interface(network: &MachineNetwork) -> NetConfig {
+    NetConfig { id: INTERFACE.to_owned(), tap: network.tap.clone(), mac: network.hardware_address.clone() }
+}
+
+/// What all disks may do together. What the network may do is limited on the host.
+fn disks_group(spec: &MachineSpec) -> Option<RateLimitGroupConfig> {
     let bucket = |rate| TokenBucket { size: rate, refill_time: 1000 };
-    let limiter = RateLimiterConfig { bandwidth: bytes.map(bucket), ops: operations.map(bucket) };
-    (limiter.bandwidth.is_some() || limiter.ops.is_some()).then_some(limiter)
+    let (bandwidth, ops) = (spec.io.disk_bytes_per_s.map(bucket), spec.io.disk_ops_per_s.map(bucket));
+    (bandwidth.is_some() || ops.is_some()).then(|| RateLimitGroupConfig {
+        id: DISKS_GROUP.to_owned(),
+        rate_limiter_config: RateLimiterConfig { bandwidth, ops },
+    })
 }
 
 /// A path as its API takes it; ours are all of ASCII.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hypercore_model::machine::{MachineNetwork, MachineSpec, Monitor};
+use hypercore_model::machine::{MachineSpec, Monitor};
 
 use self::{
     client::Client,
@@ -27,7 +27,7 @@ use self::{
 };
 use super::{
     api,
-    vmm::{Place, Saved, Vmm, VmmError},
+    vmm::{MEMORY_FILE, Place, STATE_FILE, Saved, Vmm, VmmError},
     vsock,
 };
 
@@ -117,8 +117,8 @@ impl Vmm for Firecracker {
             snapshot_path: jail::SAVED_STATE,
             mem_file_path: jail::SAVED_MEMORY,
         })?;
-        jail.take(jail::SAVED_STATE, &directory.join("state"))?;
-        jail.take(jail::SAVED_MEMORY, &directory.join("memory"))?;
+        jail.take(jail::SAVED_STATE, &directory.join(STATE_FILE))?;
+        jail.take(jail::SAVED_MEMORY, &directory.join(MEMORY_FILE))?;
         Ok(Saved { is_mapped: true })
     }
 }
@@ -146,7 +146,11 @@ fn boot(client: &Client<'_>, spec: &MachineSpec) -> Result<(), VmmError> {
         })?;
     }
     if let Some(network) = &spec.network {
-        client.put_network_interface(&interface(spec, network))?;
+        client.put_network_interface(&NetworkInterface {
+            iface_id: INTERFACE,
+            host_dev_name: &network.tap,
+            guest_mac: &network.hardware_address,
+        })?;
     }
     client.put_vsock(&Vsock { guest_cid: vsock::GUEST_CID, uds_path: jail::VSOCK })?;
     client.put_entropy()?;
@@ -175,29 +179,13 @@ fn kernel_arguments(spec: &MachineSpec) -> String {
     format!("{KERNEL_ARGUMENTS} hypercore.disks={}", serials.join(","))
 }
 
-fn interface<'a>(spec: &MachineSpec, network: &'a MachineNetwork) -> NetworkInterface<'a> {
-    let limit = limiter(spec.io.network_bytes_per_s, None);
-    NetworkInterface {
-        iface_id: INTERFACE,
-        host_dev_name: &network.tap,
-        guest_mac: &network.hardware_address,
-        rx_rate_limiter: limit,
-        tx_rate_limiter: limit,
-    }
-}
-
-/// Each disk gets an equal part of what all may do together: limiters are not shared between them.
+/// Each disk gets an equal part of what all may do together: limiters are not shared between them. What the network
+/// may do is limited on the host.
 fn disk_limiter(spec: &MachineSpec) -> Option<RateLimiter> {
     let disks = u64::try_from(spec.disks.len()).unwrap_or(u64::MAX).max(1);
-    let part = |rate: u64| (rate / disks).max(1);
-    limiter(spec.io.disk_bytes_per_s.map(part), spec.io.disk_ops_per_s.map(part))
-}
-
-/// A limiter of bytes and of operations a second.
-fn limiter(bytes: Option<u64>, operations: Option<u64>) -> Option<RateLimiter> {
-    let bucket = |rate| TokenBucket { size: rate, refill_time: 1000 };
-    let limiter = RateLimiter { bandwidth: bytes.map(bucket), ops: operations.map(bucket) };
-    (limiter.bandwidth.is_some() || limiter.ops.is_some()).then_some(limiter)
+    let bucket = |rate: u64| TokenBucket { size: (rate / disks).max(1), refill_time: 1000 };
+    let (bandwidth, ops) = (spec.io.disk_bytes_per_s.map(bucket), spec.io.disk_ops_per_s.map(bucket));
+    (bandwidth.is_some() || ops.is_some()).then_some(RateLimiter { bandwidth, ops })
 }
 
 #[cfg(test)]

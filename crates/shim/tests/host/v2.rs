@@ -97,7 +97,7 @@ fn machine(scratch: &Path, group: &Group) -> MachineSpec {
     assert!(agent.is_file(), "build the guest agent first: cargo xtask guest");
     let digest: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
     let writable = scratch.join("writable.ext4");
-    disk::create(&writable, DISK_BYTES, scratch).unwrap();
+    disk::create(&writable, Some(DISK_BYTES), scratch).unwrap();
     let disk =
         |serial: &str, path: PathBuf, read_only| MachineDisk { serial: serial.to_owned(), path, read_only };
     let suite =

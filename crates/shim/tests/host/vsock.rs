@@ -304,6 +304,6 @@ fn image(scratch: &Path) -> PathBuf {
 
 fn writable(scratch: &Path) -> PathBuf {
     let path = scratch.join("writable.ext4");
-    disk::create(&path, DISK_BYTES, scratch).unwrap();
+    disk::create(&path, Some(DISK_BYTES), scratch).unwrap();
     path
 }

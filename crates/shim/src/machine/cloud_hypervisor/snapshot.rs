@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    super::vmm::VmmError,
+    super::vmm::{MEMORY_FILE, STATE_FILE, VmmError},
     types::{DiskConfig, VmConfig},
 };
 
@@ -21,9 +21,6 @@ use super::{
 const CONFIG: &str = "config.json";
 const DEVICES: &str = "state.json";
 const RANGES: &str = "memory-ranges";
-/// Ours.
-const STATE: &str = "state";
-const MEMORY: &str = "memory";
 /// Where its files are while ours are made, and in a machine's directory, while it goes on from them.
 const WHOLE: &str = "whole";
 /// Largest state that is read, in bytes. A machine with a few devices has some 200 KiB.
@@ -46,20 +43,20 @@ pub(super) fn collect(
     let whole = directory.join(WHOLE);
     let failed = |source| VmmError::File { path: whole.clone(), source };
     fs::DirBuilder::new().mode(0o700).create(&whole).map_err(failed)?;
-    write(&whole)?;
     let made = || {
         let state = State { config: read(&whole.join(CONFIG))?, devices: read(&whole.join(DEVICES))? };
-        fs::write(directory.join(STATE), serde_json::to_vec(&state)?)?;
-        fs::rename(whole.join(RANGES), directory.join(MEMORY))?;
-        fs::remove_dir_all(&whole)
+        fs::write(directory.join(STATE_FILE), serde_json::to_vec(&state)?)?;
+        fs::rename(whole.join(RANGES), directory.join(MEMORY_FILE))
     };
-    made().map_err(failed)
+    let collected = write(&whole).and_then(|()| made().map_err(failed));
+    let removed = fs::remove_dir_all(&whole).map_err(failed);
+    collected.and(removed)
 }
 
 /// Makes a snapshot of Cloud Hypervisor's again from ours, for the machine in `place` that is to be like `config`.
 /// Answers where it is. The memory is not copied.
 pub(super) fn adapt(snapshot: &Path, place: &Path, config: &VmConfig) -> Result<PathBuf, VmmError> {
-    let path = snapshot.join(STATE);
+    let path = snapshot.join(STATE_FILE);
     let made = || {
         let mut state: State = read(&path)?;
         change(&mut state.config, config)?;
@@ -67,7 +64,7 @@ pub(super) fn adapt(snapshot: &Path, place: &Path, config: &VmConfig) -> Result<
         fs::DirBuilder::new().mode(0o700).create(&whole)?;
         fs::write(whole.join(CONFIG), serde_json::to_vec(&state.config)?)?;
         fs::write(whole.join(DEVICES), state.devices.get())?;
-        symlink(snapshot.join(MEMORY), whole.join(RANGES))?;
+        symlink(snapshot.join(MEMORY_FILE), whole.join(RANGES))?;
         Ok(whole)
     };
     made().map_err(|source| VmmError::File { path: path.clone(), source })
@@ -88,6 +85,8 @@ fn change(saved: &mut Value, ours: &VmConfig) -> io::Result<()> {
         set(saved, "host_mac", &Value::Null);
     }
     expect_all(saved, "net", ours.net.iter().map(|net| &net.id))?;
+    // What the host shared may have changed since.
+    expect_all(saved, "fs", std::iter::empty())?;
     set(part(saved, "vsock")?, "socket", &ours.vsock.socket);
     set(part(saved, "serial")?, "file", &ours.serial.file);
     let payload = part(saved, "payload")?;

@@ -1,7 +1,7 @@
 use std::fs;
 
 use hypercore_fixtures::{ApiAnswer, ApiRequest, Description, host::note_skipped};
-use hypercore_model::machine::MachineResume;
+use hypercore_model::machine::{MachineResume, MachineShare};
 use serde_json::{Value, json};
 
 use super::{
@@ -60,6 +60,16 @@ impl Sample {
         CloudHypervisor.begin(&self.spec, &self.place, &mut process.0, deadline)
     }
 
+    /// Gives it a directory of the host.
+    fn share(&mut self) {
+        self.spec.shares.push(MachineShare {
+            tag: "share0".to_owned(),
+            directory: self.scratch.path().to_owned(),
+            read_only: true,
+            program: "/usr/libexec/virtiofsd".into(),
+        });
+    }
+
     /// Pauses, saves and goes on.
     fn save(&self) {
         let directory = self.scratch.path().join("snapshot");
@@ -78,6 +88,11 @@ fn conversation() -> Vec<ApiRequest> {
     let (more, ()) = first.asked("53.0.0", Sample::save);
     requests.extend(more);
     let (more, begun) = Sample::resuming(&first).asked("53.0.0", Sample::begin);
+    begun.unwrap();
+    requests.extend(more);
+    let mut sharing = Sample::new();
+    sharing.share();
+    let (more, begun) = sharing.asked("53.0.0", Sample::begin);
     begun.unwrap();
     requests.extend(more);
     for request in &mut requests {
@@ -145,12 +160,17 @@ fn a_machine_is_made_and_then_booted() {
     assert_eq!(said[..4], boot);
     assert_eq!(said[4..7], ["/vm.pause", "/vm.snapshot", "/vm.resume"]);
     assert_eq!(said[7..9], resume);
-    assert_eq!(said[9..], ["/vm.resume", "/vm.info"]);
+    assert_eq!(said[9..11], ["/vm.resume", "/vm.info"]);
+    assert_eq!(said[11..], boot);
     let create = conversation().remove(1).body.unwrap();
     assert_eq!(create["rate_limit_groups"][0]["rate_limiter_config"]["ops"]["size"], 3000);
     assert_eq!(create["disks"][1]["rate_limit_group"], "disks");
     assert_eq!(create["disks"][1]["image_type"], "Raw");
     assert_eq!(create["vsock"]["cid"], 3);
+    assert_eq!(create["memory"]["shared"], false);
+    let sharing = conversation().remove(12).body.unwrap();
+    assert!(sharing["fs"][0]["socket"].as_str().unwrap().ends_with("/share0.sock"));
+    assert_eq!(sharing["memory"]["shared"], true);
 }
 
 #[test]
@@ -176,6 +196,20 @@ fn a_machine_that_resumes_has_paths_and_a_network_of_its_own() {
 }
 
 #[test]
+fn nothing_is_left_of_a_snapshot_that_failed() {
+    let sample = Sample::new();
+    let directory = sample.scratch.path().join("snapshot");
+    fs::create_dir(&directory).unwrap();
+    // Once refused, and once said to be done with nothing written.
+    for answer in [ApiAnswer::refused(500, String::new()), ApiAnswer::done()] {
+        let save = || CloudHypervisor.save(&sample.place, &directory);
+        let (_, told) = sample::recorded(&sample.place.control(), |_| answer.clone(), save);
+        assert!(told.is_err());
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn a_snapshot_of_something_else_is_refused() {
     let first = Sample::new();
     first.asked("53.0.0", Sample::save);
@@ -190,6 +224,10 @@ fn a_snapshot_of_something_else_is_refused() {
     let mut third = Sample::resuming(&first);
     third.spec.disks[2].serial = "another".to_owned();
     deny(&third);
+    let mut sharing = Sample::new();
+    sharing.share();
+    sharing.asked("53.0.0", Sample::save);
+    deny(&Sample::resuming(&sharing));
     for state in
         ["", "{}", "{\"config\": [], \"devices\": {}}", "{\"config\": {\"disks\": 1}, \"devices\": 1}"]
     {

@@ -13,6 +13,7 @@ pub(super) struct VmConfig {
     pub(super) rate_limit_groups: Vec<RateLimitGroupConfig>,
     pub(super) disks: Vec<DiskConfig>,
     pub(super) net: Vec<NetConfig>,
+    pub(super) fs: Vec<FsConfig>,
     pub(super) rng: RngConfig,
     pub(super) balloon: BalloonConfig,
     pub(super) serial: ConsoleConfig,
@@ -31,6 +32,8 @@ pub(super) struct CpusConfig {
 #[derive(Debug, Serialize)]
 pub(super) struct MemoryConfig {
     pub(super) size: u64,
+    /// Who serves a directory reads and writes it, too.
+    pub(super) shared: bool,
 }
 
 /// What is booted.
@@ -67,8 +70,15 @@ pub(super) struct NetConfig {
     pub(super) id: String,
     pub(super) tap: String,
     pub(super) mac: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rate_limiter_config: Option<RateLimiterConfig>,
+}
+
+/// A directory of the host, served at a socket.
+#[derive(Debug, Serialize)]
+pub(super) struct FsConfig {
+    pub(super) tag: String,
+    pub(super) socket: String,
+    pub(super) num_queues: u32,
+    pub(super) queue_size: u32,
 }
 
 /// Limits that several disks share.

@@ -175,7 +175,6 @@ fn a_machine_is_configured_in_order_and_then_started() {
     assert_eq!(body(3)["rate_limiter"]["bandwidth"], json!({ "size": 10 << 20, "refill_time": 1000 }));
     assert_eq!(body(3)["rate_limiter"]["ops"]["size"], 1000);
     assert_eq!((&body(3)["is_read_only"], &body(4)["is_read_only"]), (&json!(true), &json!(false)));
-    assert_eq!(body(6)["tx_rate_limiter"]["bandwidth"]["size"], 1 << 20);
 }
 
 #[test]

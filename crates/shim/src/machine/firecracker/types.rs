@@ -63,10 +63,6 @@ pub(super) struct NetworkInterface<'a> {
     pub(super) iface_id: &'a str,
     pub(super) host_dev_name: &'a str,
     pub(super) guest_mac: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rx_rate_limiter: Option<RateLimiter>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) tx_rate_limiter: Option<RateLimiter>,
 }
 
 /// `PUT /vsock`.

@@ -227,11 +227,11 @@ mod tests {
     #[test]
     fn memory_is_what_the_snapshot_makes_it() {
         let of = |is_mapped| MachineResume { directory: "/s".into(), is_mapped };
-        let option = |resume| memory_option(128, resume);
+        let option = |resume: Option<MachineResume>| memory_option(128, resume.as_ref());
         assert_eq!(option(None), ("memory-backend-memfd,id=mem,size=128M,share=on".to_owned(), None));
         let mapped = "memory-backend-file,id=mem,size=128M,share=off,mem-path=".to_owned();
-        assert_eq!(option(Some(&of(true))), (mapped, Some("/s/memory".into())));
-        assert_eq!(option(Some(&of(false))), ("memory-backend-ram,id=mem,size=128M".to_owned(), None));
+        assert_eq!(option(Some(of(true))), (mapped, Some("/s/memory".into())));
+        assert_eq!(option(Some(of(false))), ("memory-backend-ram,id=mem,size=128M".to_owned(), None));
     }
 
     #[test]
