@@ -88,8 +88,10 @@ pub(crate) enum Unavailable {
 pub struct SurveyPlaces<'a> {
     /// The node's data directory, with the record of earlier trials.
     pub data_directory: &'a Path,
-    /// Where trials happen: private, and swept by who owns it.
-    pub scratch: &'a Path,
+    /// Where a trial's sockets are made: a short path.
+    pub sockets: &'a Path,
+    /// Where its files are made, on a disk that programs may be run from: Firecracker's jailer does.
+    pub files: &'a Path,
     /// Where the initramfs is kept; `None` makes one for the trial alone.
     pub cache: Option<&'a Path>,
     /// Whether what failed before is tried again.
@@ -119,10 +121,12 @@ impl Machines {
     /// Finds out what runs microVMs, says so, and tells everyone who waits for it.
     pub(crate) async fn run(&self) {
         probe::sweep(&self.runtime_directory);
+        probe::sweep(&self.data_directory);
         let cache = self.data_directory.join(CACHE);
         let places = SurveyPlaces {
             data_directory: &self.data_directory,
-            scratch: &self.runtime_directory,
+            sockets: &self.runtime_directory,
+            files: &self.data_directory,
             cache: Some(&cache),
             tries_again: false,
         };
@@ -206,7 +210,7 @@ pub async fn survey(settings: &MachineSettings, places: SurveyPlaces<'_>) -> Sur
     let agent = find_program("hypercore-guest");
     let unfit = match (&kernel, &agent) {
         (Ok(kernel), Ok(agent)) => {
-            let packed = probe::pack(kernel, agent, places.cache, places.scratch).await;
+            let packed = probe::pack(kernel, agent, places.cache, places.files).await;
             packed.err().and_then(|error| match error {
                 ProbeError::Initramfs(error) => Some(Arc::new(error)),
                 // Of the host, and not of what was packed: whoever needs it next is told.
@@ -223,8 +227,7 @@ pub async fn survey(settings: &MachineSettings, places: SurveyPlaces<'_>) -> Sur
         let kvm = match (&device, &found, &kernel, &agent) {
             (Err(fault), ..) => Err(fault.clone()),
             (Ok(()), Ok(found), Ok(kernel), Ok(agent)) => {
-                let (cache, scratch) = (places.cache, places.scratch);
-                attempt(&Probe { monitor, found, kernel, agent, cache, scratch }, places).await
+                attempt(&Probe { monitor, found, kernel, agent, places }).await
             }
             (Ok(()), Err(error), ..) => Err(KvmFault::Untried(error.to_string())),
             (Ok(()), _, Err(error), _) => Err(KvmFault::Untried(error.to_string())),
@@ -236,7 +239,8 @@ pub async fn survey(settings: &MachineSettings, places: SurveyPlaces<'_>) -> Sur
 }
 
 /// What is known of a guest with KVM, or what a trial says now.
-async fn attempt(probe: &Probe<'_>, places: SurveyPlaces<'_>) -> Result<(), KvmFault> {
+async fn attempt(probe: &Probe<'_>) -> Result<(), KvmFault> {
+    let places = probe.places;
     let subject = Subject::now(probe.monitor, probe.found, probe.kernel)
         .map_err(|error| KvmFault::Untried(error.to_string()))?;
     let known = Record::read(places.data_directory).of(&subject).cloned();

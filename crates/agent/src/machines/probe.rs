@@ -25,7 +25,7 @@ use hypercore_runtime::{
 use serde::Deserialize;
 use tokio::process::Command;
 
-use super::monitors::FoundMonitor;
+use super::{SurveyPlaces, monitors::FoundMonitor};
 use crate::programs::find_program;
 
 /// How long the guest gets, in milliseconds. With KVM it answers in a tenth of that on the slowest host.
@@ -76,10 +76,7 @@ pub(super) struct Probe<'a> {
     pub(super) kernel: &'a Kernel,
     /// The guest agent's program.
     pub(super) agent: &'a Path,
-    /// Where the initramfs is kept; `None` keeps it for this trial alone.
-    pub(super) cache: Option<&'a Path>,
-    /// Where the trial's directory is made.
-    pub(super) scratch: &'a Path,
+    pub(super) places: SurveyPlaces<'a>,
 }
 
 /// What `hypercore-vmm probe` prints.
@@ -110,8 +107,8 @@ impl Drop for Scratch {
 }
 
 /// Removes what trials left that were killed with their agent.
-pub(super) fn sweep(scratch: &Path) {
-    let entries = fs::read_dir(scratch).ok().into_iter().flatten().flatten();
+pub(super) fn sweep(directory: &Path) {
+    let entries = fs::read_dir(directory).ok().into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
         if let Err(error) = fs::remove_dir_all(entry.path()) {
             tracing::warn!(path = %entry.path().display(), %error, "could not remove a trial of KVM");
@@ -124,10 +121,10 @@ pub(super) async fn pack(
     kernel: &Kernel,
     agent: &Path,
     cache: Option<&Path>,
-    scratch: &Path,
+    files: &Path,
 ) -> Result<(), ProbeError> {
-    let made = if cache.is_none() { Some(Scratch::make(scratch)?) } else { None };
-    let directory = made.as_ref().map_or(cache.unwrap_or(scratch), |made| &made.0).to_owned();
+    let made = if cache.is_none() { Some(Scratch::make(files)?) } else { None };
+    let directory = made.as_ref().map_or(cache.unwrap_or(files), |made| &made.0).to_owned();
     let (kernel, agent) = (kernel.clone(), agent.to_owned());
     let built = tokio::task::spawn_blocking(move || initramfs::build(&kernel, &agent, &directory));
     Ok(built.await.map_err(|error| ProbeError::NoResult(error.to_string()))?.map(drop)?)
@@ -137,13 +134,17 @@ impl Probe<'_> {
     /// Boots a guest: `None` when it answered, or why it didn't. Dropped in its midst, it ends the machine.
     pub(super) async fn run(&self) -> Result<Option<String>, ProbeError> {
         let program = find_program("hypercore-vmm").map_err(ProbeError::NoProgram)?;
-        let scratch = Scratch::make(self.scratch)?;
-        let (kernel, initrd) = self.files(&scratch.0).await?;
-        let failed = |source| ProbeError::Directory { path: scratch.0.clone(), source };
-        write(&scratch.0.join("machine.json"), &self.machine(kernel, initrd, &scratch.0)).map_err(failed)?;
+        let (sockets, files) = (Scratch::make(self.places.sockets)?, Scratch::make(self.places.files)?);
+        let (kernel, initrd) = self.files(&files.0).await?;
+        let failed = |source| ProbeError::Directory { path: sockets.0.clone(), source };
+        write(&sockets.0.join("machine.json"), &self.machine(kernel, initrd, &files.0)).map_err(failed)?;
         let mut command = Command::new(program);
-        command.arg("probe").arg(&scratch.0).stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(TRIAL_TIME_MAX, command.output()).await;
+        command.arg("probe").arg(&sockets.0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut trial = command.spawn().map_err(ProbeError::Run)?;
+        // Held until it has ended: it ends when this is closed, also by our own end.
+        let _hold = trial.stdin.take();
+        let output = tokio::time::timeout(TRIAL_TIME_MAX, trial.wait_with_output()).await;
         let output =
             output.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ProbeError::Run)?;
         let said = first_line(&output.stderr);
@@ -154,9 +155,9 @@ impl Probe<'_> {
     }
 
     /// The kernel and the initramfs.
-    async fn files(&self, scratch: &Path) -> Result<(PathBuf, PathBuf), ProbeError> {
+    async fn files(&self, files: &Path) -> Result<(PathBuf, PathBuf), ProbeError> {
         let (monitor, kernel, agent) = (self.monitor, self.kernel.clone(), self.agent.to_owned());
-        let directory = self.cache.unwrap_or(scratch).to_owned();
+        let directory = self.places.cache.unwrap_or(files).to_owned();
         let built = tokio::task::spawn_blocking(move || {
             let initrd = initramfs::build(&kernel, &agent, &directory)?;
             Ok((vmlinux::for_monitor(monitor, &kernel.image, &directory)?, initrd))
@@ -164,7 +165,7 @@ impl Probe<'_> {
         built.await.map_err(|error| ProbeError::NoResult(error.to_string()))?
     }
 
-    fn machine(&self, kernel: PathBuf, initrd: PathBuf, scratch: &Path) -> MachineSpec {
+    fn machine(&self, kernel: PathBuf, initrd: PathBuf, files: &Path) -> MachineSpec {
         MachineSpec {
             monitor: self.monitor,
             program: self.found.program.clone(),
@@ -192,8 +193,8 @@ impl Probe<'_> {
             },
             pids_max: None,
             cgroup: PathBuf::new(),
-            console_log: scratch.join("console.log"),
-            oom_events: scratch.join("oom"),
+            console_log: files.join("console.log"),
+            oom_events: files.join("oom"),
             resume: None,
             // The ids of an address that no workload has.
             monitor_id: Some(Mapping::first_of(Ipv4Addr::UNSPECIFIED)),

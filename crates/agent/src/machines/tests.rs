@@ -3,7 +3,13 @@
 use super::*;
 
 fn places<'a>(directory: &'a Path) -> SurveyPlaces<'a> {
-    SurveyPlaces { data_directory: directory, scratch: directory, cache: None, tries_again: false }
+    SurveyPlaces {
+        data_directory: directory,
+        sockets: directory,
+        files: directory,
+        cache: None,
+        tries_again: false,
+    }
 }
 
 #[tokio::test]

@@ -4,25 +4,30 @@ use std::path::Path;
 
 use hypercore_agent::{
     InitramfsError, KvmFault, MachineSettings, NoEngine, Survey, SurveyPlaces, chain, find_file_server,
-    survey,
+    find_program, survey,
 };
 use hypercore_model::machine::Monitor;
 
 use super::{Finding, fix::Fix};
 
-/// Where trials of KVM happen: nobody but root can write there.
-const SCRATCH: &str = "/run";
+/// Where a trial of KVM has its sockets: nobody but root can write there.
+const SOCKETS: &str = "/run";
+/// Where it has its files, without a data directory.
+const FILES: &str = "/var/tmp";
 /// The hint of everything that `doctor --fix` installs.
 const INSTALL_QEMU: &str = "install it: `apt-get install --no-install-recommends qemu-system-x86`";
 
 /// Engine, processor, kernel, guest agent and tools. Boots a guest where that was not done since the host was booted,
 /// or failed then.
 pub(super) async fn all(settings: &MachineSettings, data_directory: &Path) -> Vec<Finding> {
-    let places = SurveyPlaces { data_directory, scratch: Path::new(SCRATCH), cache: None, tries_again: true };
+    // A node that isn't there yet is not begun by this.
+    let files = if data_directory.is_dir() { data_directory } else { Path::new(FILES) };
+    let sockets = Path::new(SOCKETS);
+    let places = SurveyPlaces { data_directory, sockets, files, cache: None, tries_again: true };
     let found = survey(settings, places).await;
     let mut findings = vec![engine(settings, &found), kvm(&found)];
     findings.extend(jailer(&found));
-    findings.extend([disks(), virtiofsd(), agent(&found)]);
+    findings.extend([disks(), virtiofsd(), holder(), agent(&found)]);
     findings.push(kernel(settings.kernel.as_deref(), data_directory, &found));
     findings
 }
@@ -108,6 +113,18 @@ fn virtiofsd() -> Finding {
             "virtiofsd",
             "virtiofsd, which gives directories of the host to microVMs, is not there",
             "install the package virtiofsd, or qemu-system-common before Debian 13",
+        ),
+    }
+}
+
+/// What holds each machine.
+fn holder() -> Finding {
+    match find_program("hypercore-vmm") {
+        Ok(path) => Finding::ok("hypercore-vmm", path.display().to_string()),
+        Err(path) => Finding::warn(
+            "hypercore-vmm",
+            format!("{}, which holds microVMs, is not there", path.display()),
+            "install hypercore-vmm beside the hypercore program",
         ),
     }
 }
