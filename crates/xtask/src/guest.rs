@@ -1,7 +1,8 @@
 //! `cargo xtask guest`: the program that is process 1 of microVMs, built static and small, beside the programs that
 //! look for it.
 //!
-//! It refuses to leave it to `cargo build --workspace`: that links it dynamically, and a microVM has no libc to load.
+//! It refuses to leave it to `cargo build --workspace`: that links it dynamically, and a microVM has no libc to load. And it
+//! refuses a program that has become too large: every boot of every microVM unpacks it.
 
 use std::{
     fs,
@@ -13,12 +14,14 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 const NAME: &str = "hypercore-guest";
+/// Most bytes that the program may have.
+const LEN_MAX: u64 = 2 << 20;
 
 /// Builds it and puts it into `target/<directory>`, where `directory` is cargo's for a profile, such as `debug`.
 /// To be called after the other programs were built, as building them may put a dynamic one there.
 ///
 /// # Errors
-/// When it can't be built or copied.
+/// When it can't be built or copied, or is too large.
 pub(crate) fn build(directory: &str) -> Result<PathBuf> {
     let mut rustc = shell::cargo();
     rustc.args(["rustc", "--locked", "--package", NAME, "--bin", NAME, "--profile", "guest"]);
@@ -27,7 +30,12 @@ pub(crate) fn build(directory: &str) -> Result<PathBuf> {
     shell::run(&mut rustc)?;
     let target = shell::workspace().join("target");
     let placed = target.join(directory).join(NAME);
-    replace(&target.join("guest").join(NAME), &placed)?;
+    let built = target.join("guest").join(NAME);
+    let len = fs::metadata(&built).with_context(|| format!("looking at {}", built.display()))?.len();
+    if len > LEN_MAX {
+        bail!("{NAME} has {len} bytes, more than the {LEN_MAX} that it may have");
+    }
+    replace(&built, &placed)?;
     Ok(placed)
 }
 
