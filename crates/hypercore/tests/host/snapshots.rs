@@ -6,6 +6,7 @@ mod elsewhere;
 mod fork;
 mod refused;
 mod tenants;
+mod terminal;
 
 use std::{collections::BTreeSet, time::Duration};
 
