@@ -4,6 +4,7 @@
 
 mod engine;
 mod port;
+mod preferred;
 mod silent;
 mod storage;
 

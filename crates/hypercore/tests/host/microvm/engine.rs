@@ -19,7 +19,7 @@ use crate::{
 /// What the tests' hosts have, and only they.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// The device of KVM.
-const KVM: &str = "/dev/kvm";
+pub(super) const KVM: &str = "/dev/kvm";
 
 /// `doctor`'s finding of this name.
 #[track_caller]
@@ -84,10 +84,15 @@ fn fake(node: &Node, name: &str, script: &str) -> PathBuf {
 
 /// The command in a mount namespace of its own, in which `program` is QEMU.
 fn with_qemu(program: &Path, command: &Command) -> Command {
+    furnished(&format!("mount --bind \"$0\" {QEMU}"), program, command)
+}
+
+/// The command in a mount namespace of its own, after the shell's `mounts`, in which `program` is `$0`. Where the host
+/// has a device for KVM, that opens, and is none.
+pub(super) fn furnished(mounts: &str, program: &Path, command: &Command) -> Command {
     let mut inside = Command::new("unshare");
-    // A device that opens, where there is one.
     let device = format!("if [ -e {KVM} ]; then mount --bind /dev/null {KVM}; fi");
-    inside.args(["--mount", "sh", "-c", &format!("{device}; mount --bind \"$0\" {QEMU} && exec \"$@\"")]);
+    inside.args(["--mount", "sh", "-c", &format!("{device}; {mounts} && exec \"$@\"")]);
     inside.arg(program).arg(command.get_program()).args(command.get_args());
     for (variable, value) in command.get_envs() {
         match value {
@@ -100,11 +105,12 @@ fn with_qemu(program: &Path, command: &Command) -> Command {
 
 #[test]
 fn an_engine_that_can_not_be_used_is_told_and_containers_run_all_the_same() {
-    if skip_without_machines("an_engine_that_can_not_be_used_is_told_and_containers_run_all_the_same") {
+    let test = "an_engine_that_can_not_be_used_is_told_and_containers_run_all_the_same";
+    if skip_without_machines(test) {
         return;
     }
     if ["firecracker", "cloud-hypervisor"].iter().any(|vmm| Path::new("/usr/bin").join(vmm).exists()) {
-        // Another one would run them.
+        note_skipped(test, "another engine would run them");
         return;
     }
     let node = Node::prepare();
@@ -132,8 +138,14 @@ fn an_engine_that_can_not_be_used_is_told_and_containers_run_all_the_same() {
 /// Starts the agent where `program` is QEMU.
 #[track_caller]
 fn begin(node: &mut Node, program: &Path) {
+    let agent = with_qemu(program, &node.up());
+    begin_as(node, agent);
+}
+
+/// Starts the agent so.
+#[track_caller]
+pub(super) fn begin_as(node: &mut Node, mut agent: Command) {
     let log = fs::File::create(node.path("agent.log")).unwrap();
-    let mut agent = with_qemu(program, &node.up());
     agent.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     node.is_run_by(agent.spawn().unwrap());
     let is_up = wait_until(SOON, || (node.run(&["ps"]).code == Some(0)).then_some(()));
