@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     os::unix::net::{UnixListener, UnixStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread,
     time::Instant,
 };
@@ -33,6 +33,8 @@ struct Shared {
     keeper: Keeper,
     /// Read by those whom it answers.
     answering: RwLock<()>,
+    /// Whether there is another connection to the guest.
+    renewed: Condvar,
 }
 
 /// Saves the machine, whose guest is reached through the exchange; what it says is the answer.
@@ -47,11 +49,26 @@ impl fmt::Debug for Shared {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table {
     routes: BTreeMap<u32, Route>,
     last: u32,
     is_closed: bool,
+    /// Who has the machine's first process.
+    first: Option<u32>,
+    renewal: Renewal,
+}
+
+/// What comes after the end of the connection to the guest.
+#[derive(Debug, Default)]
+enum Renewal {
+    /// Nothing.
+    #[default]
+    None,
+    /// Perhaps another one.
+    Possible,
+    /// This one.
+    Done(Receiver),
 }
 
 /// Who speaks on a stream.
@@ -66,12 +83,20 @@ struct Route {
 impl Exchange {
     /// Begins to pass on what the guest says.
     pub(super) fn open(guest: Sender, from_guest: Receiver, keeper: Keeper) -> Self {
-        let table = Table { routes: BTreeMap::new(), last: 0, is_closed: false };
-        let exchange =
-            Self(Arc::new(Shared { guest, table: Mutex::new(table), keeper, answering: RwLock::default() }));
+        let exchange = Self(Arc::new(Shared {
+            guest,
+            table: Mutex::default(),
+            keeper,
+            answering: RwLock::default(),
+            renewed: Condvar::new(),
+        }));
         let ours = exchange.clone();
         thread::spawn(move || {
-            ours.pass_on(from_guest);
+            let mut connection = Some(from_guest);
+            while let Some(from_guest) = connection {
+                ours.pass_on(from_guest);
+                connection = ours.next_connection();
+            }
             ours.close();
         });
         exchange
@@ -88,14 +113,25 @@ impl Exchange {
         });
     }
 
-    /// Serves one connection.
-    pub(super) fn join(&self, connection: UnixStream) -> io::Result<()> {
+    /// Serves the connection of whoever has the machine's first process, on its one stream.
+    pub(super) fn join_first(&self, connection: UnixStream) -> io::Result<()> {
+        let client = self.new_client();
+        self.lock().first = Some(client);
+        self.join_as(client, connection)
+    }
+
+    fn join(&self, connection: UnixStream) -> io::Result<()> {
+        self.join_as(self.new_client(), connection)
+    }
+
+    fn new_client(&self) -> u32 {
+        let mut table = self.lock();
+        table.last += 1;
+        table.last
+    }
+
+    fn join_as(&self, client: u32, connection: UnixStream) -> io::Result<()> {
         let (sender, receiver) = peer::split(connection)?;
-        let client = {
-            let mut table = self.lock();
-            table.last += 1;
-            table.last
-        };
         let ours = self.clone();
         thread::spawn(move || ours.hear(client, &sender, receiver));
         Ok(())
@@ -144,13 +180,8 @@ impl Exchange {
         let (ours, theirs) = UnixStream::pair()?;
         let (sender, _) = peer::split(theirs)?;
         let (_, receiver) = peer::split(ours)?;
-        let client = {
-            let mut table = self.lock();
-            table.last += 1;
-            table.last
-        };
         // The number is the guest's too: nobody looks it up.
-        let stream = self.route(client, &sender, StreamId::CONNECTION);
+        let stream = self.route(self.new_client(), &sender, StreamId::CONNECTION);
         Ok((stream.ok_or(io::ErrorKind::NotConnected)?, receiver))
     }
 
@@ -162,6 +193,49 @@ impl Exchange {
     /// Holds back what everybody else sends to the guest.
     pub(super) fn hold(&self, deadline: Instant) -> Option<Held<'_>> {
         self.0.guest.hold(deadline)
+    }
+
+    /// Waits, when the connection to the guest ends, for [`Self::renew`] or [`Self::give_up_renewal`].
+    pub(super) fn expect_renewal(&self) {
+        self.lock().renewal = Renewal::Possible;
+    }
+
+    /// The connection to the guest is the last one.
+    pub(super) fn give_up_renewal(&self) {
+        self.lock().renewal = Renewal::None;
+        self.0.renewed.notify_all();
+    }
+
+    /// The guest's number for the stream of its first process.
+    pub(super) fn first_stream(&self) -> Option<StreamId> {
+        let table = self.lock();
+        let of_first = |route: &Route| Some(route.client) == table.first;
+        table.routes.iter().find(|(_, route)| of_first(route)).map(|(number, _)| StreamId(*number))
+    }
+
+    /// Goes on over another connection to the guest, with the first process. Whoever else spoke with the guest is hung up
+    /// on: what they had there has ended.
+    pub(super) fn renew(&self, guest: &mut Held<'_>, by: UnixStream, from_guest: Receiver) {
+        {
+            let mut table = self.lock();
+            let first = table.first;
+            for route in table.routes.values().filter(|route| Some(route.client) != first) {
+                route.sender.close();
+            }
+            table.renewal = Renewal::Done(from_guest);
+        }
+        guest.replace(by);
+        self.0.renewed.notify_all();
+    }
+
+    fn next_connection(&self) -> Option<Receiver> {
+        let is_open = |table: &mut Table| matches!(table.renewal, Renewal::Possible);
+        let table = self.0.renewed.wait_while(self.lock(), is_open);
+        let mut table = table.unwrap_or_else(PoisonError::into_inner);
+        match std::mem::take(&mut table.renewal) {
+            Renewal::Done(receiver) => Some(receiver),
+            Renewal::None | Renewal::Possible => None,
+        }
     }
 
     /// The guest's number for a client's stream, given when it is first used.

@@ -231,7 +231,7 @@ impl<'a> Machine<'a> {
     fn first_process(&self, streams: &Streams) -> Result<Relay, Failure> {
         let failed = |error: &dyn std::error::Error| engine_failure("the guest can't be spoken with", error);
         let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
-        self.exchange.join(theirs).map_err(|error| failed(&error))?;
+        self.exchange.join_first(theirs).map_err(|error| failed(&error))?;
         let (sender, mut receiver) = peer::split(ours).map_err(|error| failed(&error))?;
         peer::greet(&sender, &mut receiver).map_err(|error| failed(&error))?;
         let mut relay = Relay::new(sender, receiver);

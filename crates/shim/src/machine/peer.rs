@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
@@ -120,7 +121,7 @@ impl Sender {
     /// Hangs up, for the reading end too.
     pub(super) fn close(&self) {
         // A connection that is gone already is as good.
-        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).shutdown(std::net::Shutdown::Both);
+        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).shutdown(Shutdown::Both);
     }
 }
 
@@ -129,6 +130,13 @@ impl Sender {
 pub(super) struct Held<'a>(MutexGuard<'a, UnixStream>);
 
 impl Held<'_> {
+    /// Puts another connection in the place of this one, which ends: for all who send over it.
+    pub(super) fn replace(&mut self, by: UnixStream) {
+        // One that is gone already is as good.
+        let _ = self.0.shutdown(Shutdown::Both);
+        *self.0 = by;
+    }
+
     /// Sends a short message, unless there is no room for it until the deadline.
     pub(super) fn send(
         &mut self,

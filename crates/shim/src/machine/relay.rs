@@ -24,7 +24,7 @@ use super::{
 /// The only stream of a stand-in's connection.
 const STREAM: StreamId = StreamId(1);
 /// Output that may be on its way to us, in bytes.
-const OUTPUT_CREDIT: u32 = 64 * 1024;
+pub(super) const OUTPUT_CREDIT: u32 = 64 * 1024;
 /// Bytes read from standard input at once.
 const READ_LEN_MAX: usize = 16 * 1024;
 

@@ -4,20 +4,23 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{Mutex, TryLockError},
+    thread,
     time::{Duration, Instant},
 };
 
 use hypercore_model::machine::MachineSpec;
 use hypercore_wire::{
-    ErrorCode, Message, StreamId,
-    message::{Fault, Quiesce, Snapshot, Snapshotted, Thaw},
+    ErrorCode, Flags, Message, StreamId,
+    message::{Adopt, Fault, Quiesce, Snapshot, Snapshotted, Thaw, Window},
 };
 
 use super::{
     exchange::{Exchange, Keeper},
-    peer::{Held, PeerError, Receiver},
+    peer::{self, Held, PeerError, Receiver},
+    relay::OUTPUT_CREDIT,
     sparse,
     vmm::{MEMORY_FILE, Place, STATE_FILE, Saved, Vmm, VmmError},
 };
@@ -33,6 +36,8 @@ struct Patience {
 }
 
 const PATIENCE: Patience = Patience { quiesce: Duration::from_secs(60), tell: Duration::from_secs(10) };
+/// How often a guest that lost its conversation is dialled.
+const DIAL_INTERVAL: Duration = Duration::from_millis(2);
 /// The serial of the disk that is the machine's own.
 const WRITABLE_SERIAL: &str = "writable";
 /// Its copy.
@@ -61,6 +66,12 @@ enum SaveError {
     /// It said no.
     #[error("the guest did not come to rest: {0}")]
     Refused(Fault),
+    /// It lost the conversation, which can't be taken up again.
+    #[error("the guest can't be spoken with any more")]
+    Reconnect(#[source] PeerError),
+    /// What would be lost with the conversation.
+    #[error("a machine whose input is open can't be saved with this engine")]
+    Input,
     /// The engine.
     #[error(transparent)]
     Vmm(#[from] VmmError),
@@ -80,6 +91,8 @@ struct Saver {
     vmm: &'static dyn Vmm,
     place: Place,
     writable: Option<PathBuf>,
+    /// The first process has an input, of which some may be under way.
+    has_input: bool,
     patience: Patience,
     /// Held while it is saved.
     turn: Mutex<()>,
@@ -89,7 +102,8 @@ struct Saver {
 pub(super) fn keeper(spec: &MachineSpec, vmm: &'static dyn Vmm, place: Place) -> Keeper {
     let writable = spec.disks.iter().find(|disk| disk.serial == WRITABLE_SERIAL);
     let writable = writable.map(|disk| disk.path.clone());
-    keeper_of(Saver { vmm, place, writable, patience: PATIENCE, turn: Mutex::default() })
+    let has_input = spec.process.stdin_open;
+    keeper_of(Saver { vmm, place, writable, has_input, patience: PATIENCE, turn: Mutex::default() })
 }
 
 fn keeper_of(saver: Saver) -> Keeper {
@@ -109,6 +123,9 @@ impl Saver {
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(SaveError::Busy),
         };
+        if self.has_input && !self.vmm.keeps_connection() {
+            return Err(SaveError::Input);
+        }
         let directory = PathBuf::from(&wanted.directory);
         let is_empty = fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_none());
         if !directory.is_absolute() || !is_empty {
@@ -129,16 +146,72 @@ impl Saver {
         let (stream, mut answers) = exchange.open_stream().map_err(SaveError::Tell)?;
         let saved = match exchange.hold(Instant::now() + self.patience.tell) {
             Some(mut guest) => {
-                let rests = self.quiesce(&mut guest, stream, &mut answers);
-                let saved = rests.and_then(|()| self.standing_still(directory));
-                // Even one that did not answer may come to rest later. One that is gone needs no word.
-                let _ = guest.send(stream, Thaw {}, Instant::now() + self.patience.tell);
-                saved
+                match self.quiesce(&mut guest, stream, &mut answers) {
+                    Ok(()) if !self.vmm.keeps_connection() => {
+                        self.and_reconnect(exchange, &mut guest, directory)
+                    }
+                    rests => {
+                        let saved = rests.and_then(|()| self.standing_still(directory));
+                        // Even one that did not answer may come to rest later. One that is gone needs no word.
+                        let _ = guest.send(stream, Thaw {}, Instant::now() + self.patience.tell);
+                        saved
+                    }
+                }
             }
             None => Err(SaveError::Tell(io::ErrorKind::TimedOut.into())),
         };
         exchange.close_stream(stream);
         saved
+    }
+
+    /// Saves with an engine that ends the conversation, and takes it up again.
+    fn and_reconnect(
+        &self,
+        exchange: &Exchange,
+        guest: &mut Held<'_>,
+        directory: &Path,
+    ) -> Result<Snapshotted, SaveError> {
+        exchange.expect_renewal();
+        let saved = self.standing_still(directory);
+        let renewed = self.reconnect(exchange, guest);
+        if renewed.is_err() {
+            exchange.give_up_renewal();
+        }
+        saved.and_then(|saved| renewed.map(|()| saved))
+    }
+
+    fn reconnect(&self, exchange: &Exchange, guest: &mut Held<'_>) -> Result<(), SaveError> {
+        let stream = self.dial().map_err(|error| SaveError::Reconnect(PeerError::Broken(error)))?;
+        let take_up = || {
+            let renewed = stream.try_clone().map_err(PeerError::Broken)?;
+            let (sender, mut receiver) = peer::split(stream).map_err(PeerError::Broken)?;
+            peer::greet(&sender, &mut receiver)?;
+            receiver.stream().set_read_timeout(None).map_err(PeerError::Broken)?;
+            // Without a first process there would have been no rest.
+            let first = exchange.first_stream().ok_or(PeerError::Closed)?;
+            let credit = Window { bytes: OUTPUT_CREDIT };
+            for message in [Message::from(Thaw {}), Adopt {}.into(), credit.into()] {
+                sender.send(first, Flags::NONE, message).map_err(PeerError::Broken)?;
+            }
+            exchange.renew(guest, renewed, receiver);
+            Ok(())
+        };
+        take_up().map_err(SaveError::Reconnect)
+    }
+
+    /// Connects to a guest that has lost its conversation, with a deadline on what it says first.
+    fn dial(&self) -> io::Result<UnixStream> {
+        let deadline = Instant::now() + self.patience.quiesce;
+        loop {
+            match self.vmm.dial(&self.place) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(self.patience.quiesce))?;
+                    return Ok(stream);
+                }
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => thread::sleep(DIAL_INTERVAL),
+            }
+        }
     }
 
     fn standing_still(&self, directory: &Path) -> Result<Snapshotted, SaveError> {
@@ -160,6 +233,7 @@ impl Saver {
         }
         Ok(self.vmm.save(&self.place, directory)?)
     }
+
     fn quiesce(
         &self,
         guest: &mut Held<'_>,
@@ -188,7 +262,7 @@ fn fault(error: &SaveError, directory: &Path) -> Fault {
         SaveError::Busy => ErrorCode::TOO_MANY,
         SaveError::Directory(_) => ErrorCode::REFUSED,
         SaveError::Refused(fault) => fault.code,
-        SaveError::Vmm(VmmError::Unsupported { .. }) => ErrorCode::UNSUPPORTED,
+        SaveError::Input | SaveError::Vmm(VmmError::Unsupported { .. }) => ErrorCode::UNSUPPORTED,
         SaveError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::FULL,
         SaveError::Vmm(VmmError::File { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
             ErrorCode::FULL

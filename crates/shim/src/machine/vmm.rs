@@ -90,6 +90,11 @@ pub(super) trait Vmm: fmt::Debug + Sync {
         false
     }
 
+    /// Whether a machine that was saved still has its connection to the guest. Else it is dialled anew.
+    fn keeps_connection(&self) -> bool {
+        true
+    }
+
     /// The program that runs the machine, in the foreground. `tap` is the machine's network, left open for it.
     ///
     /// # Errors

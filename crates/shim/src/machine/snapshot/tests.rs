@@ -23,6 +23,8 @@ use crate::machine::peer::{self, Sender};
 struct Engine {
     told: Mutex<mpsc::Sender<&'static str>>,
     fails_to: &'static str,
+    /// Takes the guest's end of a new connection, where machines lose theirs.
+    dialled: Option<Mutex<mpsc::Sender<UnixStream>>>,
 }
 
 impl Engine {
@@ -42,8 +44,14 @@ impl Vmm for Engine {
         unreachable!("nothing is started")
     }
 
+    fn keeps_connection(&self) -> bool {
+        self.dialled.is_none()
+    }
+
     fn dial(&self, _: &Place) -> io::Result<UnixStream> {
-        unreachable!("the test has the guest")
+        let (ours, guests) = UnixStream::pair()?;
+        self.dialled.as_ref().unwrap().lock().unwrap().send(guests).unwrap();
+        Ok(ours)
     }
 
     fn pause(&self, _: &Place) -> Result<(), VmmError> {
@@ -71,16 +79,31 @@ struct Scene {
 
 impl Scene {
     fn new(fails_to: &'static str) -> Self {
+        Self::with(fails_to, None)
+    }
+
+    fn with(fails_to: &'static str, dialled: Option<mpsc::Sender<UnixStream>>) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let writable = scratch.path().join("disk");
         fs::write(&writable, "disk").unwrap();
         fs::create_dir(scratch.path().join("snapshot")).unwrap();
         let (told, engine_told) = mpsc::channel();
         // One of the few that live as long as the process, in its real life too.
-        let vmm: &'static Engine = Box::leak(Box::new(Engine { told: Mutex::new(told), fails_to }));
+        let vmm: &'static Engine = Box::leak(Box::new(Engine {
+            told: Mutex::new(told),
+            fails_to,
+            dialled: dialled.map(Mutex::new),
+        }));
         let patience = Patience { quiesce: Duration::from_millis(300), tell: Duration::from_millis(300) };
         let place = Place::within(scratch.path().to_owned());
-        let saver = Saver { vmm, place, writable: Some(writable), patience, turn: Mutex::default() };
+        let saver = Saver {
+            vmm,
+            place,
+            writable: Some(writable),
+            has_input: false,
+            patience,
+            turn: Mutex::default(),
+        };
         let (ours, guests) = UnixStream::pair().unwrap();
         let (sender, receiver) = peer::split(ours).unwrap();
         let exchange = Exchange::open(sender, receiver, keeper_of(saver));
@@ -185,6 +208,41 @@ fn a_machine_goes_on_whatever_step_failed_and_nothing_is_left() {
         assert_eq!(scene.engine_told.try_iter().last(), Some("go on"), "{fails_to}");
         assert_eq!(scene.files(), 0, "{fails_to}");
     }
+}
+
+#[test]
+fn a_conversation_that_was_lost_is_taken_up_for_the_first_process_alone() {
+    let (dialled, connections) = mpsc::channel();
+    let mut scene = Scene::with("", Some(dialled));
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    scene.exchange.join_first(theirs).unwrap();
+    let (first, mut to_first) = peer::split(ours).unwrap();
+    peer::greet(&first, &mut to_first).unwrap();
+    first.send(StreamId(1), Flags::NONE, AskRelease {}).unwrap();
+    let (number, _) = scene.hears();
+    let other = scene.ask(AskRelease {});
+    scene.hears();
+    let answer = scene.snapshot();
+    scene.rest();
+    let (guest, mut to_guest) = peer::split(connections.recv().unwrap()).unwrap();
+    // The guest's end of the old connection is gone before it takes the new one.
+    scene.to_monitor.close();
+    peer::greet(&guest, &mut to_guest).unwrap();
+    let mut hears = || {
+        let frame = to_guest.next_frame().unwrap();
+        assert_eq!(frame.stream, number);
+        Message::decode(&frame.payload).unwrap()
+    };
+    assert!(matches!(hears(), Message::Thaw(_)));
+    assert!(matches!(hears(), Message::Adopt(_)));
+    assert!(matches!(hears(), Message::Window(_)));
+    guest.send(number, Flags::NONE, Done {}).unwrap();
+    let frame = to_first.next_frame().unwrap();
+    assert_eq!(frame.stream, StreamId(1));
+    assert!(matches!(Message::decode(&frame.payload), Ok(Message::Done(_))));
+    assert!(other.recv_timeout(Duration::from_secs(30)).is_err(), "whoever else spoke is hung up on");
+    let saved = answer.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(matches!(saved, Message::Snapshotted(_)), "{saved:?}");
 }
 
 #[test]
