@@ -21,7 +21,7 @@ use crate::{
 use confidence::what_it_is_given_in_confidence_stays_off_the_disk;
 use files::{
     a_copy_that_nobody_reads_holds_up_nothing, an_enemy_reaches_nothing_outside, files_go_in_and_come_out,
-    mistakes_with_files_are_told,
+    mistakes_with_files_are_told, who_copies_out_needs_to_say_nothing_more,
 };
 use network::{it_is_reached_by_either_family, its_name_leads_to_it};
 use resources::{
@@ -138,6 +138,7 @@ behaviours! {
     files_go_in_and_come_out,
     mistakes_with_files_are_told,
     a_copy_that_nobody_reads_holds_up_nothing,
+    who_copies_out_needs_to_say_nothing_more,
     an_enemy_reaches_nothing_outside,
     what_it_is_given_in_confidence_stays_off_the_disk,
     too_many_processes_are_refused_and_nothing_else,

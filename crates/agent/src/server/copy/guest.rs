@@ -23,6 +23,8 @@ use crate::failure::chain;
 pub(super) struct GuestJob {
     copying: Copying,
     found: Stat,
+    /// Whether the stream comes from the caller, who is done with it only when that was said.
+    takes_input: bool,
 }
 
 impl Handlers {
@@ -54,7 +56,7 @@ impl Handlers {
             Err(error) => Err(error),
         };
         let (copying, found) = begun.map_err(|error| told(&error))?;
-        Ok(GuestJob { copying, found })
+        Ok(GuestJob { copying, found, takes_input: start.into })
     }
 }
 
@@ -75,9 +77,8 @@ impl GuestJob {
         mut input: mpsc::Receiver<Piece>,
     ) -> Result<v1::CopyDone, ContactError> {
         let _ = answers.send(Ok(stat_answer(&self.found))).await;
-        let mut is_broken_off = false;
         loop {
-            let wants_input = self.copying.wants_input() && !is_broken_off;
+            let wants_input = self.copying.wants_input() && self.takes_input;
             tokio::select! {
                 event = self.copying.next() => match event? {
                     CopyEvent::Data(piece) => {
@@ -91,7 +92,7 @@ impl GuestJob {
                     Some(Piece::Data(bytes)) => self.copying.put(Some(bytes)),
                     Some(Piece::End) => self.copying.put(None),
                     None => {
-                        is_broken_off = true;
+                        self.takes_input = false;
                         self.copying.break_off().await?;
                     }
                 },

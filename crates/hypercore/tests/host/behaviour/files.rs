@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
+use hypercore_api::{Client, client::Proof, v1};
 use hypercore_fixtures::wait_until;
 
 use super::{House, SOON};
@@ -78,6 +79,31 @@ pub(super) fn a_copy_that_nobody_reads_holds_up_nothing(house: &mut House) {
     for _ in 0..20 {
         in_scratch(house, &["cp", "job:/etc/passwd", "passwd"], b"").expect(0);
     }
+}
+
+/// Bytes of the stream of `/large`, by a caller that closes its half at once.
+async fn read_alone(endpoint: &str) -> usize {
+    let client = Client::connect(&endpoint.parse().unwrap(), Proof::default()).await.unwrap();
+    let start = v1::CopyStart { id: "job".into(), path: "/large".into(), ..Default::default() };
+    let mut session = client.copy(start).await.unwrap();
+    drop(session.input);
+    let mut len = 0;
+    while let Some(answer) = session.output.next().await.unwrap() {
+        match answer.message.unwrap() {
+            v1::copy_response::Message::Data(data) => len += data.len(),
+            v1::copy_response::Message::Done(_) => return len,
+            v1::copy_response::Message::Stat(_) => {}
+        }
+    }
+    panic!("the copy ended without a word")
+}
+
+pub(super) fn who_copies_out_needs_to_say_nothing_more(house: &mut House) {
+    house.detach("job", &[], &["sh", "-c", "head -c 3000000 /dev/zero > /large; echo made; sleep 1000"]);
+    house.wait_for_log("job", "made\n");
+    let endpoint = format!("unix:{}", house.node.path("run/api.sock").display());
+    let len = tokio::runtime::Runtime::new().unwrap().block_on(read_alone(&endpoint));
+    assert!(len > 3_000_000, "{len} bytes came");
 }
 
 /// Swaps a directory for a link to the host's root path and back for as long as it is copied, and offers names that lead
