@@ -54,6 +54,11 @@ impl WorkloadPaths {
         self.directory.join("exit.json")
     }
 
+    /// Whether it has what it was lent of a snapshot.
+    pub(crate) fn has_loan(&self) -> bool {
+        self.directory.join("resume").exists()
+    }
+
     /// What holds the workload's own data, which goes with it: a container's `rootfs` (a mount point), `upper` and `work`,
     /// and a machine's disk with what it wrote, and what it was lent of a snapshot.
     pub(crate) fn disks(&self) -> [PathBuf; 6] {

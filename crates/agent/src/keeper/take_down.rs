@@ -2,7 +2,7 @@
 //! fail: each step is tried even when another fails, and what remains is swept later.
 
 use hypercore_cluster::state::WorkloadRecord;
-use hypercore_runtime::bundle;
+use hypercore_runtime::{bundle, machine::snapshot::take_back};
 
 use super::{Keeper, end::End, outcome};
 use crate::{
@@ -37,6 +37,11 @@ impl Keeper {
     async fn unmount(&self) {
         let directory = self.paths.directory().to_owned();
         self.blocking("unmount its root", move || bundle::discard(&directory)).await;
+        if self.paths.has_loan() {
+            // Only its first run goes on from that; what it holds would keep the room of a removed snapshot.
+            let directory = self.paths.directory().to_owned();
+            self.blocking("take back what it was lent", move || take_back(&directory)).await;
+        }
     }
 
     fn remove_cgroup(&self) {

@@ -176,8 +176,10 @@ fn a_restored_machine_boots_its_image_when_it_is_started_again() {
     node.run(&["rm", "-f", "job"]).expect(0);
     node.run(&["restore", "waiting", "--name", "job"]).expect(0);
     inside(&node, "job", "touch /go");
-    // The second run has the disk of the first, and began at its beginning.
+    // The second run has the disk of the first, began at its beginning, and needs nothing of the snapshot.
     has_said("job", "run 2");
+    let id = node.inspect("job")["id"].as_str().unwrap().to_owned();
+    assert!(!node.path("data/workloads").join(id).join("resume").exists(), "the first run's loan is left");
     assert_eq!(node.inspect("job")["restarts"], 1);
     inside(&node, "job", "touch /go");
     node.run(&["wait", "job"]).expect(3);

@@ -87,12 +87,13 @@ impl SnapshotStore {
     /// # Errors
     /// The directory can't be made or read.
     pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
-        file::make_directory(directory)?;
-        file::make_directory(&directory.join(SEALS))?;
-        for entry in fs::read_dir(directory).map_err(disk("read", directory))? {
-            let path = entry.map_err(disk("read", directory))?.path();
-            if path.to_string_lossy().ends_with(UNFINISHED) {
-                file::remove_tree(&path)?;
+        for directory in [directory.to_owned(), directory.join(SEALS)] {
+            file::make_directory(&directory)?;
+            for entry in fs::read_dir(&directory).map_err(disk("read", &directory))? {
+                let path = entry.map_err(disk("read", &directory))?.path();
+                if path.to_string_lossy().ends_with(UNFINISHED) {
+                    file::remove_tree(&path)?;
+                }
             }
         }
         Ok(Self { directory: directory.to_owned(), changing: Arc::default() })

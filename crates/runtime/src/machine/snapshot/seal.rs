@@ -2,7 +2,12 @@
 //! that was made here is used without being read again, and one that came from elsewhere is read once.
 //! It refuses to be believed from the snapshot's own directory: it lies beside it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +37,10 @@ impl Seal {
         self.0.get(file) == Some(&opened.stamp)
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes it, whole or not at all. Whoever writes the same one meanwhile writes the same.
     pub(super) fn write(&self, path: &Path) -> Result<(), SnapshotError> {
-        let new = path.with_extension("new");
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let new = path.with_extension(format!("{}.new", COUNT.fetch_add(1, Ordering::Relaxed)));
         let bytes = serde_json::to_vec(self).map_err(|error| disk("write", path)(error.into()))?;
         let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
         written.map_err(disk("write", path))

@@ -276,11 +276,6 @@ fn a_manifest_that_can_not_be_believed_is_refused() {
             "\"files\": {\"../../etc\": {\"len_bytes\": 1, \"digest\": \"\"},",
             "which no snapshot has",
         ),
-        (
-            "\"mounts\": []",
-            "\"mounts\": [{\"source\": {\"volume\": \"data\"}, \"target\": \"/d\"}]",
-            "snapshot.json",
-        ),
         ("\"pids_max\": 4096", "\"pids_max\": 0", "can't be"),
         ("{", "", "is none"),
     ] {
@@ -289,6 +284,10 @@ fn a_manifest_that_can_not_be_believed_is_refused() {
         let refused = lab.refused();
         assert!(refused.contains(told), "{to}: {refused}");
     }
+    let lab = Lab::new().made();
+    let volume = serde_json::to_string(&vec!["data:/d".parse::<hypercore_model::Mount>().unwrap()]).unwrap();
+    lab.edit("\"mounts\": []", &format!("\"mounts\": {volume}"));
+    assert!(lab.refused().contains("is of a workload with a volume"), "{}", lab.refused());
     let lab = Lab::new().made();
     File::options().write(true).open(lab.file("snapshot.json")).unwrap().set_len(1 << 40).unwrap();
     assert!(lab.refused().contains("at most"), "a huge manifest is read");
@@ -348,4 +347,21 @@ fn names_for_clones_are_told_from_others() {
     assert!(is_temporary(&temporary_name("0a1b").unwrap()));
     assert!(!is_temporary(&name("ready")));
     assert!(temporary_name("-").is_err());
+}
+
+#[test]
+fn a_copy_that_is_used_by_many_at_once_is_lent_to_all() {
+    let lab = Lab::new().made();
+    fs::remove_file(lab.path("snapshots/.seals/ready")).unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let workload = lab.path(&format!("workload-{number}"));
+            let store = lab.store.clone();
+            scope.spawn(move || {
+                fs::create_dir(&workload).unwrap();
+                store.lend(&name("ready"), &workload).unwrap();
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(lab.path("snapshots/.seals")).unwrap().count(), 1);
 }
