@@ -1,13 +1,24 @@
 //! The machine's disks, held for as long as its monitor lives: who writes one has it alone. Engines differ in what they
-//! lock; a volume must never be written by two kernels. It refuses to wait for anybody.
+//! lock; a volume must never be written by two kernels. It refuses to wait for a machine that runs.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hypercore_model::machine::{MachineDisk, MachineSpec};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
+
+/// How long a disk may be held by who only looks whether it is free, or is about to end.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
+/// How often is tried meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Why a disk can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +48,18 @@ pub(super) fn hold(spec: &MachineSpec) -> Result<Held, DiskError> {
 
 fn lock(disk: &MachineDisk) -> Result<Flock<File>, DiskError> {
     let failed = |source| DiskError::File { path: disk.path.clone(), source };
-    let file = File::open(&disk.path).map_err(failed)?;
+    let mut file = File::open(&disk.path).map_err(failed)?;
     let how = if disk.read_only { FlockArg::LockSharedNonblock } else { FlockArg::LockExclusiveNonblock };
-    Flock::lock(file, how).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => DiskError::Busy(disk.path.clone()),
-        error => failed(error.into()),
-    })
+    let deadline = Instant::now() + LOOK_TIME_MAX;
+    loop {
+        file = match Flock::lock(file, how) {
+            Ok(held) => return Ok(held),
+            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
+            Err((_, Errno::EWOULDBLOCK)) => return Err(DiskError::Busy(disk.path.clone())),
+            Err((_, error)) => return Err(failed(error.into())),
+        };
+        thread::sleep(LOOK_INTERVAL);
+    }
 }
 
 #[cfg(test)]
