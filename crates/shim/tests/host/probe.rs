@@ -1,5 +1,7 @@
 //! `hypercore-vmm probe`: a guest that answers, and everything that doesn't, each with its end in time and nothing left.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -10,7 +12,7 @@ use std::{
 
 use hypercore_fixtures::{guest_kernel, skip_without_machines, wait_until};
 use hypercore_model::machine::{Accelerator, MachineSpec};
-use hypercore_runtime::machine::{initramfs, kernel::Kernel};
+use hypercore_runtime::machine::{initramfs, kernel::Kernel, vmlinux};
 
 const VMM: &str = env!("CARGO_BIN_EXE_hypercore-vmm");
 /// A machine in software on a loaded host boots for half a minute.
@@ -86,14 +88,35 @@ fn a_guest_that_answers_is_told_and_ended() {
         return;
     }
     let scratch = tempfile::Builder::new().prefix("hypercore-probe-").tempdir().unwrap();
-    let kernel = Kernel::in_tree(&guest_kernel().unwrap()).unwrap();
-    let agent = Path::new(VMM).with_file_name("hypercore-guest");
-    let initramfs = initramfs::build(&kernel, &agent, scratch.path()).unwrap();
-    fs::rename(initramfs, scratch.path().join("initramfs")).unwrap();
+    let kernel = furnish(scratch.path());
     fs::copy(&kernel.image, scratch.path().join("vmlinuz")).unwrap();
     let qemu = Path::new("/usr/bin/qemu-system-x86_64");
     let output = probe(scratch.path(), &machine(scratch.path(), qemu, 60_000));
     assert_eq!(fault(&output), None, "{output:?}");
+}
+
+/// What Firecracker and Cloud Hypervisor boot; QEMU can, too.
+#[test]
+fn a_kernel_that_was_taken_out_of_its_image_boots() {
+    if skip_without_machines("a_kernel_that_was_taken_out_of_its_image_boots") {
+        return;
+    }
+    let scratch = tempfile::Builder::new().prefix("hypercore-probe-").tempdir().unwrap();
+    let kernel = furnish(scratch.path());
+    let program = vmlinux::extract(&kernel.image, scratch.path()).unwrap();
+    fs::rename(program, scratch.path().join("vmlinuz")).unwrap();
+    let qemu = Path::new("/usr/bin/qemu-system-x86_64");
+    let output = probe(scratch.path(), &machine(scratch.path(), qemu, 60_000));
+    assert_eq!(fault(&output), None, "{output:?}");
+}
+
+/// Makes the initramfs for the kernel of the tests.
+fn furnish(scratch: &Path) -> Kernel {
+    let kernel = Kernel::in_tree(&guest_kernel().unwrap()).unwrap();
+    let agent = Path::new(VMM).with_file_name("hypercore-guest");
+    let initramfs = initramfs::build(&kernel, &agent, scratch).unwrap();
+    fs::rename(initramfs, scratch.join("initramfs")).unwrap();
+    kernel
 }
 
 #[test]

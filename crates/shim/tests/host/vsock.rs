@@ -2,6 +2,8 @@
 //! the host. QEMU runs the machine, in software, and `vhost-device-vsock` is the device. It refuses to be skipped
 //! silently: without the device's program it says so.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::{self, Read as _, Write as _},
