@@ -222,9 +222,13 @@ impl Execution {
         self.allowance.renew();
         sender.send(stream, Flags::NONE, ExecStarted { pid: self.pid.as_raw() });
         let bytes = {
-            let credit = self.input_credit.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut credit = self.input_credit.lock().unwrap_or_else(PoisonError::into_inner);
             self.outlet.move_to(sender.clone(), stream);
-            u32::try_from(credit.available()).unwrap_or(u32::MAX)
+            let bytes = u32::try_from(credit.available()).unwrap_or(u32::MAX).min(INPUT_CREDIT);
+            // A host that only dials again may have as much under way by the credit that it had.
+            *credit = Credit::default();
+            credit.grant(bytes + INPUT_CREDIT).expect("twice the credit is not too much");
+            bytes
         };
         if self.input.is_some() && bytes > 0 {
             sender.send(stream, Flags::NONE, Window { bytes });

@@ -84,6 +84,11 @@ impl Relay {
                     allowance.grant(window.bytes);
                     None
                 }
+                // It was adopted anew, over another connection of the machine's: what it takes now comes next.
+                Ok(Message::ExecStarted(_)) => {
+                    allowance.renew();
+                    None
+                }
                 Ok(Message::ExecExited(exited)) => return Ok(exited.exit),
                 // A newer guest may say more than we know.
                 _ => None,
@@ -147,6 +152,10 @@ impl Allowance {
         // A guest that grants too much gets no more for it.
         let _ = self.credit.lock().unwrap_or_else(PoisonError::into_inner).grant(bytes);
         self.granted.notify_all();
+    }
+
+    fn renew(&self) {
+        *self.credit.lock().unwrap_or_else(PoisonError::into_inner) = Credit::default();
     }
 
     /// Waits for credit, and takes at most `wanted` bytes of it.

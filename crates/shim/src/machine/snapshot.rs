@@ -69,9 +69,6 @@ enum SaveError {
     /// It lost the conversation, which can't be taken up again.
     #[error("the guest can't be spoken with any more")]
     Reconnect(#[source] PeerError),
-    /// What would be lost with the conversation.
-    #[error("a machine whose input is open can't be saved with this engine")]
-    Input,
     /// The engine.
     #[error(transparent)]
     Vmm(#[from] VmmError),
@@ -91,8 +88,6 @@ struct Saver {
     vmm: &'static dyn Vmm,
     place: Place,
     writable: Option<PathBuf>,
-    /// The first process has an input, of which some may be under way.
-    has_input: bool,
     patience: Patience,
     /// Held while it is saved.
     turn: Mutex<()>,
@@ -102,8 +97,7 @@ struct Saver {
 pub(super) fn keeper(spec: &MachineSpec, vmm: &'static dyn Vmm, place: Place) -> Keeper {
     let writable = spec.disks.iter().find(|disk| disk.serial == WRITABLE_SERIAL);
     let writable = writable.map(|disk| disk.path.clone());
-    let has_input = spec.process.stdin_open;
-    keeper_of(Saver { vmm, place, writable, has_input, patience: PATIENCE, turn: Mutex::default() })
+    keeper_of(Saver { vmm, place, writable, patience: PATIENCE, turn: Mutex::default() })
 }
 
 fn keeper_of(saver: Saver) -> Keeper {
@@ -123,9 +117,6 @@ impl Saver {
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(SaveError::Busy),
         };
-        if self.has_input && !self.vmm.keeps_connection() {
-            return Err(SaveError::Input);
-        }
         let directory = PathBuf::from(&wanted.directory);
         let is_empty = fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_none());
         if !directory.is_absolute() || !is_empty {
@@ -262,7 +253,7 @@ fn fault(error: &SaveError, directory: &Path) -> Fault {
         SaveError::Busy => ErrorCode::TOO_MANY,
         SaveError::Directory(_) => ErrorCode::REFUSED,
         SaveError::Refused(fault) => fault.code,
-        SaveError::Input | SaveError::Vmm(VmmError::Unsupported { .. }) => ErrorCode::UNSUPPORTED,
+        SaveError::Vmm(VmmError::Unsupported { .. }) => ErrorCode::UNSUPPORTED,
         SaveError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::FULL,
         SaveError::Vmm(VmmError::File { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
             ErrorCode::FULL

@@ -96,14 +96,7 @@ impl Scene {
         }));
         let patience = Patience { quiesce: Duration::from_millis(300), tell: Duration::from_millis(300) };
         let place = Place::within(scratch.path().to_owned());
-        let saver = Saver {
-            vmm,
-            place,
-            writable: Some(writable),
-            has_input: false,
-            patience,
-            turn: Mutex::default(),
-        };
+        let saver = Saver { vmm, place, writable: Some(writable), patience, turn: Mutex::default() };
         let (ours, guests) = UnixStream::pair().unwrap();
         let (sender, receiver) = peer::split(ours).unwrap();
         let exchange = Exchange::open(sender, receiver, keeper_of(saver));
