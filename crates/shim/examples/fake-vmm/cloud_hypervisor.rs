@@ -11,7 +11,7 @@ use std::{
 use hypercore_fixtures::{ApiAnswer, ApiRequest, api_server};
 use serde_json::{Value, json};
 
-use crate::{guest, mood::Mood, option};
+use crate::{guest, mood::Mood, option, tap};
 
 /// How far the machine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ enum Stage {
 struct CloudHypervisor {
     stage: Stage,
     config: Value,
+    /// The devices of its networks, open.
+    taps: Vec<File>,
     mood: Mood,
 }
 
@@ -38,15 +40,13 @@ pub(crate) fn run(arguments: &[String], mood: Mood) -> io::Result<()> {
     }
     let socket = option(arguments, "--api-socket")?.strip_prefix("path=");
     let listener = UnixListener::bind(socket.ok_or_else(|| io::Error::other("path= is missing"))?)?;
-    let mut machine = CloudHypervisor { stage: Stage::None, config: Value::Null, mood };
+    let mut machine = CloudHypervisor { stage: Stage::None, config: Value::Null, taps: Vec::new(), mood };
     api_server::serve(&listener, |request| machine.answer(&request))
 }
 
 impl CloudHypervisor {
     fn answer(&mut self, request: &ApiRequest) -> ApiAnswer {
-        while self.mood.is_silent {
-            std::thread::park();
-        }
+        self.mood.keep_silent();
         let none = Value::Null;
         let body = request.body.as_ref().unwrap_or(&none);
         let target = request.target.strip_prefix("/api/v1").unwrap_or_default();
@@ -144,7 +144,11 @@ impl CloudHypervisor {
     }
 
     /// Opens what the machine is made of, and lets its guest be reached.
-    fn run_guest(&self) -> Result<(), Fault> {
+    fn run_guest(&mut self) -> Result<(), Fault> {
+        for net in self.config["net"].as_array().into_iter().flatten() {
+            let opened = tap::open(net["tap"].as_str().unwrap_or_default());
+            self.taps.push(opened.map_err(|error| (500, format!("{}: {error}", net["tap"])))?);
+        }
         for disk in self.config["disks"].as_array().into_iter().flatten() {
             open(&disk["path"], disk["readonly"] == true)?;
         }
@@ -153,8 +157,8 @@ impl CloudHypervisor {
             File::create(path).map_err(|error| (500, format!("{path}: {error}")))?;
         }
         let socket = self.config["vsock"]["socket"].as_str().unwrap_or_default();
-        guest::serve(Path::new(socket), self.mood.clone())
-            .map_err(|error| (500, format!("{socket}: {error}")))
+        let served = guest::serve(Path::new(socket), self.mood.clone());
+        served.map(drop).map_err(|error| (500, format!("{socket}: {error}")))
     }
 }
 

@@ -13,7 +13,11 @@ use hypercore_fixtures::{ApiAnswer, ApiRequest, api_server};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{guest, mood::Mood, option};
+use crate::{
+    guest::{self, Guest},
+    mood::Mood,
+    option, tap,
+};
 
 /// Most processors of a machine.
 const CPUS: std::ops::RangeInclusive<u64> = 1..=32;
@@ -43,6 +47,9 @@ struct Config {
 struct Firecracker {
     stage: Stage,
     config: Config,
+    /// The devices of its networks, open.
+    taps: Vec<File>,
+    guest: Guest,
     mood: Mood,
 }
 
@@ -54,15 +61,19 @@ pub(crate) fn run(arguments: &[String], mood: Mood) -> io::Result<()> {
         return Err(io::Error::other("/dev/kvm: no such device"));
     }
     let listener = UnixListener::bind(option(arguments, "--api-sock")?)?;
-    let mut machine = Firecracker { stage: Stage::Fresh, config: Config::default(), mood };
+    let mut machine = Firecracker {
+        stage: Stage::Fresh,
+        config: Config::default(),
+        taps: Vec::new(),
+        guest: Guest::default(),
+        mood,
+    };
     api_server::serve(&listener, |request| machine.answer(&request))
 }
 
 impl Firecracker {
     fn answer(&mut self, request: &ApiRequest) -> ApiAnswer {
-        while self.mood.is_silent {
-            std::thread::park();
-        }
+        self.mood.keep_silent();
         let none = Value::Null;
         let body = request.body.as_ref().unwrap_or(&none);
         let done = match (request.method.as_str(), request.target.as_str()) {
@@ -109,7 +120,9 @@ impl Firecracker {
                 self.config.drives.insert((*id).to_owned(), (path, is_read_only));
             }
             ["", "network-interfaces", id] if body["iface_id"] == *id => {
-                self.config.networks.insert((*id).to_owned(), text(body, "host_dev_name")?);
+                let name = text(body, "host_dev_name")?;
+                self.open_tap(&name)?;
+                self.config.networks.insert((*id).to_owned(), name);
             }
             ["", "vsock"] if body["guest_cid"].as_u64() >= Some(3) => {
                 self.config.vsock = Some(text(body, "uds_path")?);
@@ -158,6 +171,8 @@ impl Firecracker {
         for (name, bytes) in [("snapshot_path", state), ("mem_file_path", b"the memory".to_vec())] {
             fs::write(text(body, name)?, bytes).map_err(|error| format!("Create snapshot error: {error}"))?;
         }
+        // Saving the vsock device resets it, for the machine that goes on as well.
+        self.guest.reset();
         Ok(())
     }
 
@@ -178,6 +193,9 @@ impl Firecracker {
         if !body["vsock_override"].is_null() {
             self.config.vsock = Some(text(&body["vsock_override"], "uds_path")?);
         }
+        for name in self.config.networks.values().cloned().collect::<Vec<_>>() {
+            self.open_tap(&name)?;
+        }
         // At the paths of the machine that was saved.
         for (path, is_read_only) in self.config.drives.values() {
             open(&json!({ "path": path }), "path", *is_read_only)?;
@@ -187,9 +205,16 @@ impl Firecracker {
         Ok(())
     }
 
-    fn run_guest(&self) -> Result<(), Fault> {
+    fn open_tap(&mut self, name: &str) -> Result<(), Fault> {
+        self.taps.push(tap::open(name).map_err(|error| format!("Open tap device failed: {name}: {error}"))?);
+        Ok(())
+    }
+
+    fn run_guest(&mut self) -> Result<(), Fault> {
         let Some(socket) = &self.config.vsock else { return Ok(()) };
-        guest::serve(Path::new(socket), self.mood.clone()).map_err(|error| format!("vsock: {error}"))
+        let served = guest::serve(Path::new(socket), self.mood.clone());
+        self.guest = served.map_err(|error| format!("vsock: {error}"))?;
+        Ok(())
     }
 }
 

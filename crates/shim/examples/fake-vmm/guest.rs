@@ -4,9 +4,12 @@
 use std::{
     collections::BTreeMap,
     io::{self, BufRead, BufReader, Read, Write},
+    net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
-    process, thread,
+    process,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use hypercore_wire::{
@@ -24,20 +27,43 @@ const PID: i32 = 100;
 /// Input that it takes, in bytes.
 const INPUT_CREDIT: u32 = 65536;
 
+/// Who has connected.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Guest(Arc<Mutex<Vec<UnixStream>>>);
+
+impl Guest {
+    /// Ends all conversations, as a reset of the device does.
+    pub(crate) fn reset(&self) {
+        for connection in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // One that has ended by itself is as good.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn remember(&self, connection: &UnixStream) {
+        if let Ok(connection) = connection.try_clone() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+}
+
 /// Listens at the socket of the vsock device, from now on.
-pub(crate) fn serve(socket: &Path, mood: Mood) -> io::Result<()> {
+pub(crate) fn serve(socket: &Path, mood: Mood) -> io::Result<Guest> {
     let listener = UnixListener::bind(socket)?;
+    let guest = Guest::default();
+    let ours = guest.clone();
     thread::spawn(move || {
         for (index, connection) in listener.incoming().flatten().enumerate() {
             let mood = mood.clone();
             if mood.guest_refuses || mood.guest_boots && index < BOOT_REFUSALS {
                 continue;
             }
+            ours.remember(&connection);
             // What a connection breaks by is its own business.
             thread::spawn(move || drop(answer(connection, &mood)));
         }
     });
-    Ok(())
+    Ok(guest)
 }
 
 fn answer(mut connection: UnixStream, mood: &Mood) -> io::Result<()> {

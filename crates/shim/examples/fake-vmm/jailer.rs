@@ -1,10 +1,13 @@
 //! Firecracker's jailer as its documentation has it: the root becomes `<base>/<program>/<id>/root`, its owner and the
-//! process become the given user. What it leaves out: namespaces, device nodes, and the copy of the program, which this
-//! one can't run without its libraries.
+//! process become the given user, whose the network's device node is. What it leaves out: namespaces, the node of KVM, and
+//! the copy of the program, which this one can't run without its libraries.
 
-use std::{env, io, os::unix::fs::chown, path::Path};
+use std::{env, fs, io, os::unix::fs::chown, path::Path};
 
-use nix::unistd::{Gid, Uid, chroot, setgid, setgroups, setuid};
+use nix::{
+    sys::stat::{Mode, SFlag, makedev, mknod},
+    unistd::{Gid, Uid, chroot, setgid, setgroups, setuid},
+};
 
 use crate::{firecracker, mood::Mood, option};
 
@@ -26,8 +29,17 @@ pub(crate) fn run(arguments: &[String], mood: Mood) -> io::Result<()> {
     chown(&root, Some(user), Some(group))?;
     chroot(&root)?;
     env::set_current_dir("/")?;
+    make_tun(user, group)?;
     setgroups(&[])?;
     setgid(Gid::from_raw(group))?;
     setuid(Uid::from_raw(user))?;
     firecracker::run(&rest[1..], mood)
+}
+
+/// The device by which TAP devices are opened (10, 200 in Documentation/admin-guide/devices.txt).
+fn make_tun(user: u32, group: u32) -> io::Result<()> {
+    fs::create_dir_all("/dev/net")?;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    mknod("/dev/net/tun", SFlag::S_IFCHR, mode, makedev(10, 200))?;
+    chown("/dev/net/tun", Some(user), Some(group))
 }

@@ -16,6 +16,7 @@ mod firecracker;
 mod guest;
 mod jailer;
 mod mood;
+mod tap;
 
 use std::{
     env,

@@ -1,6 +1,6 @@
 //! How the fake misbehaves: what a file `mood` beside the program says, one word a line.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, thread};
 
 /// What is wrong with it; nothing, when there is no file.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,15 @@ impl Mood {
             guest_is_garbage: says("guest-is-garbage"),
             guest_is_silent: says("guest-is-silent"),
             refuses_to_save: says("refuses-to-save"),
+        }
+    }
+
+    /// Answers nothing, if that is its mood.
+    pub(crate) fn keep_silent(&self) {
+        if self.is_silent {
+            loop {
+                thread::park();
+            }
         }
     }
 

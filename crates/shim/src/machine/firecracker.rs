@@ -55,6 +55,11 @@ impl Vmm for Firecracker {
         true
     }
 
+    /// It resets the guest's socket when it saves.
+    fn keeps_connection(&self) -> bool {
+        false
+    }
+
     fn command(
         &self,
         spec: &MachineSpec,

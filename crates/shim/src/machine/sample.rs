@@ -45,26 +45,11 @@ pub(super) fn machine(monitor: Monitor, directory: &Path) -> MachineSpec {
             disk_ops_per_s: Some(3000),
             network_bytes_per_s: Some(1 << 20),
         },
-        network: Some(MachineNetwork {
-            tap: "hctap0".to_owned(),
-            netns: "/run/netns/none".into(),
-            hardware_address: "02:00:00:00:00:01".to_owned(),
-            addresses: vec![("172.16.0.2".parse().unwrap(), 32)],
-            gateways: Vec::new(),
-            resolv_conf: String::new(),
-            hosts: String::new(),
-        }),
+        network: Some(network()),
         hostname: "sample".to_owned(),
         read_only: false,
         mounts: Vec::new(),
-        process: MachineProcess {
-            argv: vec!["true".to_owned()],
-            env: Vec::new(),
-            workdir: "/".to_owned(),
-            user: String::new(),
-            tty: false,
-            stdin_open: false,
-        },
+        process: process(),
         pids_max: None,
         cgroup: "/".into(),
         console_log: directory.join("console.log"),
@@ -72,6 +57,29 @@ pub(super) fn machine(monitor: Monitor, directory: &Path) -> MachineSpec {
         boot_time_max_ms: 5000,
         resume: None,
         monitor_id: Some(0x7000_0000),
+    }
+}
+
+fn process() -> MachineProcess {
+    MachineProcess {
+        argv: vec!["true".to_owned()],
+        env: Vec::new(),
+        workdir: "/".to_owned(),
+        user: String::new(),
+        tty: false,
+        stdin_open: false,
+    }
+}
+
+fn network() -> MachineNetwork {
+    MachineNetwork {
+        tap: "hctap0".to_owned(),
+        netns: "/run/netns/none".into(),
+        hardware_address: "02:00:00:00:00:01".to_owned(),
+        addresses: vec![("172.16.0.2".parse().unwrap(), 32)],
+        gateways: Vec::new(),
+        resolv_conf: String::new(),
+        hosts: String::new(),
     }
 }
 

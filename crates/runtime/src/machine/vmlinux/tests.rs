@@ -1,3 +1,5 @@
+//! Kernels of every form, whole and damaged, and Debian's own.
+
 use std::io::Write;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is said to Cloud Hypervisor, held against the description of its API, and what is made of its answers.
+
 use std::fs;
 
 use hypercore_fixtures::{ApiAnswer, ApiRequest, Description, host::note_skipped};

@@ -1,3 +1,5 @@
+//! What is said to Firecracker, held against the description of its API, what is made of its answers, and its jail.
+
 use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},

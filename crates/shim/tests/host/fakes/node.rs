@@ -95,7 +95,7 @@ impl Node {
                 workdir: "/".to_owned(),
                 user: String::new(),
                 tty: false,
-                stdin_open: true,
+                stdin_open: false,
             },
             pids_max: None,
             cgroup: format!("/{}/{id}", self.cgroup).into(),
