@@ -6,7 +6,7 @@ use super::*;
 
 /// A program that passes for a kernel's, of `len` bytes.
 fn program(len: usize) -> Vec<u8> {
-    let mut program: Vec<u8> = (0..len).map(|index| (index * index >> 5) as u8).collect();
+    let mut program: Vec<u8> = (0..len).map(|index| ((index * index) >> 5) as u8).collect();
     program[..6].copy_from_slice(b"\x7fELF\x02\x01");
     program[0x12..0x14].copy_from_slice(&MACHINE_X86_64.to_le_bytes());
     program
