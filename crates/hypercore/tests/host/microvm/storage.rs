@@ -20,6 +20,10 @@ use crate::node::Node;
 /// Where the file server of host directories may be.
 const FILE_SERVERS: [&str; 3] = ["/usr/libexec/virtiofsd", "/usr/lib/virtiofsd", "/usr/lib/qemu/virtiofsd"];
 
+fn has_file_server() -> bool {
+    FILE_SERVERS.iter().any(|path| PathBuf::from(path).is_file())
+}
+
 #[track_caller]
 fn shell(node: &Node, flags: &[&str], script: &str) -> String {
     run(node, &[&["--rm"], flags].concat(), &["sh", "-c", script]).expect(0).stdout
@@ -82,7 +86,7 @@ fn directories_of_the_host_are_shared_as_they_were_asked_for() {
     let shared = tempfile::tempdir().unwrap();
     fs::write(shared.path().join("in"), "from the host\n").unwrap();
     let at = |target: &str| format!("{}:{target}", shared.path().display());
-    if !FILE_SERVERS.iter().any(|path| PathBuf::from(path).is_file()) {
+    if !has_file_server() {
         let refused = run(&node, &["--rm", "-v", &at("/mnt")], &["true"]);
         assert!(refused.stderr.contains("virtiofsd"), "{refused:?}");
         node.finish();
@@ -96,26 +100,6 @@ fn directories_of_the_host_are_shared_as_they_were_asked_for() {
     assert_eq!(fs::read_to_string(shared.path().join("out")).unwrap(), "made\n");
     assert_eq!(fs::read_to_string(shared.path().join("in")).unwrap(), "from the host\n");
     assert!(!shared.path().join("x").exists());
-
-    // Whoever holds the machine may be killed: nobody serves the directory any more.
-    detach(&node, "held", &flags[1..], &["sleep", "1000"]);
-    let place = node.path("run").join("machines").join(id(&node, "held"));
-    let servers = || servers_of(&place.join("share").display().to_string());
-    assert!(servers().len() >= 2, "each directory has a server of its own");
-    kill(Pid::from_raw(stand_in_of(&node, "held")), Signal::SIGKILL).unwrap();
-    node.run(&["wait", "held"]).expect(137);
-    let are_gone = || servers().is_empty().then_some(());
-    assert!(wait_until(SOON, are_gone).is_some(), "a server outlives its machine");
-    // And without the server there is no machine: what reads there would wait for good.
-    detach(&node, "served", &flags[1..], &["sleep", "1000"]);
-    let place = node.path("run").join("machines").join(id(&node, "served"));
-    for pid in servers_of(&place.join("share").display().to_string()) {
-        // The end of the first takes the others along.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-    node.run(&["wait", "served"]).expect(137);
-    let shown = node.inspect("served");
-    assert!(shown["reason"].as_str().unwrap_or_default().contains("virtiofsd ended"), "{shown:#}");
 
     // A container's volume is a directory of the host, and a machine sees it.
     node.run(&[
@@ -164,6 +148,41 @@ fn a_full_disk_is_the_machines_own_trouble() {
     // It goes on, and has room again when it makes some.
     node.run(&["exec", "job", "sh", "-c", "rm /fill && echo one > /small && sync && cat /small"]).expect(0);
     node.run(&["exec", "neighbour", "sh", "-c", "echo one > /small"]).expect(0);
+    node.finish();
+}
+
+#[test]
+fn a_machine_and_the_servers_of_its_directories_end_together() {
+    if skip_without_machines("a_machine_and_the_servers_of_its_directories_end_together") {
+        return;
+    }
+    let node = Node::start();
+    if !has_file_server() {
+        node.finish();
+        return;
+    }
+    let shared = tempfile::tempdir().unwrap();
+    let at = |target: &str| format!("{}:{target}", shared.path().display());
+    let flags = ["-v", &at("/mnt"), "-v", &at("/ro:ro")];
+    // Whoever holds the machine may be killed: nobody serves the directory any more.
+    detach(&node, "held", &flags, &["sleep", "1000"]);
+    let place = node.path("run").join("machines").join(id(&node, "held"));
+    let servers = || servers_of(&place.join("share").display().to_string());
+    assert!(servers().len() >= 2, "each directory has a server of its own");
+    kill(Pid::from_raw(stand_in_of(&node, "held")), Signal::SIGKILL).unwrap();
+    node.run(&["wait", "held"]).expect(137);
+    let are_gone = || servers().is_empty().then_some(());
+    assert!(wait_until(SOON, are_gone).is_some(), "a server outlives its machine");
+    // And without the server there is no machine: what reads there would wait for good.
+    detach(&node, "served", &flags, &["sleep", "1000"]);
+    let place = node.path("run").join("machines").join(id(&node, "served"));
+    for pid in servers_of(&place.join("share").display().to_string()) {
+        // The end of the first takes the others along.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    node.run(&["wait", "served"]).expect(137);
+    let shown = node.inspect("served");
+    assert!(shown["reason"].as_str().unwrap_or_default().contains("virtiofsd ended"), "{shown:#}");
     node.finish();
 }
 
