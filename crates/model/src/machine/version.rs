@@ -67,7 +67,7 @@ impl Monitor {
     #[must_use]
     pub const fn supported(self) -> &'static str {
         match self {
-            // The API description that its client is checked against is of 1.17; vsock_override came with it.
+            // The description that its client is held against is of 1.17. Earlier ones lack fields that are sent.
             Self::Firecracker => "1.17 or a later 1.x",
             // Since 51 a disk can be said to be raw, which keeps guests from making it something else.
             Self::CloudHypervisor => "51.0 or later",
