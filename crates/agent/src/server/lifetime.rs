@@ -35,7 +35,9 @@ impl Handlers {
         let record = target::known(self, &call.id)?;
         let signal = request::signal(call.signal, Signal::SIGKILL)?;
         let sandbox = self.running_sandbox(&record).await?;
-        if signal == Signal::SIGKILL as i32 && keeper::kill_inside(&self.node, record.id, &sandbox).await.is_some() {
+        if signal == Signal::SIGKILL as i32
+            && keeper::kill_inside(&self.node, record.id, &sandbox).await.is_some()
+        {
             return Ok(v1::KillResponse { id: record.id.to_string() });
         }
         sandbox.signal(signal).await.map_err(|error| match error {
