@@ -31,7 +31,10 @@ const FREEZE_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) fn make() -> io::Result<()> {
     fs::create_dir_all(HIERARCHY)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("cgroup2"), HIERARCHY, Some("cgroup2"), flags, Some("nsdelegate"))?;
+    let mount_with = |options| mount(Some("cgroup2"), HIERARCHY, Some("cgroup2"), flags, Some(options));
+    // Every process that is started joins the group, which without `favordynmods` waits for all processors' readers.
+    // Kernels before 6.0 don't know it.
+    mount_with("nsdelegate,favordynmods").or_else(|_| mount_with("nsdelegate"))?;
     fs::create_dir(WORKLOAD)
 }
 
