@@ -47,7 +47,9 @@ fn how(example: &Example) -> How {
         _ if is("hypercore image pull") || is("hypercore image verify") || line.contains("image log") => {
             How::Not("it speaks with a registry elsewhere: tests/host/images has one of its own")
         }
-        _ if ["snapshot", "snapshots rm", "restore", "fork"].iter().any(|word| is(&format!("hypercore {word}")))
+        _ if ["snapshot", "snapshots rm", "restore", "fork"]
+            .iter()
+            .any(|word| is(&format!("hypercore {word}")))
             || line == "hypercore port agent-1" =>
         {
             How::Not("it needs a microVM that runs: tests/host/snapshots boots its own")
