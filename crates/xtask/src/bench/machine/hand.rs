@@ -43,16 +43,18 @@ struct Booted {
     _guest: UnixStream,
 }
 
-/// The ids of all processes that are QEMU.
+/// The ids of all processes.
 ///
 /// # Errors
 /// When /proc can't be read.
-pub(super) fn machines() -> Result<Vec<u32>> {
+pub(super) fn processes() -> Result<impl Iterator<Item = u32>> {
     let entries = fs::read_dir("/proc").context("reading /proc")?;
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_one =
-        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == NAME);
-    Ok(pids.filter(is_one).collect())
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
+/// Whether the process is a QEMU.
+pub(super) fn is_machine(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == NAME)
 }
 
 impl Hand {
@@ -61,8 +63,8 @@ impl Hand {
     /// # Errors
     /// When there is no such machine.
     pub(super) fn like(id: &str) -> Result<Self> {
-        let pids = machines()?;
-        let argv = pids.iter().map(|pid| argv(*pid)).find(|argv| argv.iter().any(|word| word.contains(id)));
+        let mut machines = processes()?.filter(|pid| is_machine(*pid)).map(argv);
+        let argv = machines.find(|argv| argv.iter().any(|word| word.contains(id)));
         let argv = argv.with_context(|| format!("no QEMU of {id} was found"))?;
         let scratch =
             tempfile::Builder::new().prefix("hypercore-hand-").tempdir().context("making a directory")?;
