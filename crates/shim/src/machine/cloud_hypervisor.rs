@@ -30,12 +30,10 @@ use self::{
 };
 use super::{
     api, shares,
-    vmm::{Place, Saved, Vmm, VmmError},
+    vmm::{KERNEL_ARGUMENTS, Place, Saved, Vmm, VmmError},
     vsock,
 };
 
-/// The kernel's command line, as QEMU's.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on";
 /// The name of the one network device.
 const INTERFACE: &str = "net0";
 /// The name of what all disks may do together.

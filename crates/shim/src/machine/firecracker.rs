@@ -27,16 +27,15 @@ use self::{
 };
 use super::{
     api,
-    vmm::{MEMORY_FILE, Place, STATE_FILE, Saved, Vmm, VmmError},
+    vmm::{KERNEL_ARGUMENTS, MEMORY_FILE, Place, STATE_FILE, Saved, Vmm, VmmError},
     vsock,
 };
 
 pub(super) use jail::clear;
 
-/// The kernel's command line: as QEMU's, without probing for keyboards that aren't there. A guest ends by a reset,
-/// because there is no other way to turn this machine off.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on \
-    i8042.noaux i8042.nomux i8042.dumbkbd hypercore.end=reset";
+/// What the kernel is told besides: not to look for keyboards that aren't there. A guest ends by a reset, because there
+/// is no other way to turn this machine off.
+const OWN_ARGUMENTS: &str = "i8042.noaux i8042.nomux i8042.dumbkbd hypercore.end=reset";
 /// The name of the one network interface.
 const INTERFACE: &str = "net0";
 /// Most processors of a machine (`MachineConfiguration.vcpu_count`).
@@ -181,7 +180,7 @@ fn load(client: &Client<'_>, spec: &MachineSpec) -> Result<(), VmmError> {
 /// Its disks have no serials of ours: their order says which is which.
 fn kernel_arguments(spec: &MachineSpec) -> String {
     let serials: Vec<_> = spec.disks.iter().map(|disk| disk.serial.as_str()).collect();
-    format!("{KERNEL_ARGUMENTS} hypercore.disks={}", serials.join(","))
+    format!("{KERNEL_ARGUMENTS} {OWN_ARGUMENTS} hypercore.disks={}", serials.join(","))
 }
 
 /// Each disk gets an equal part of what all may do together: limiters are not shared between them. What the network

@@ -22,10 +22,7 @@ use std::{
 
 use hypercore_model::machine::{Accelerator, MachineSpec};
 
-use super::vmm::{Place, Saved, Vmm, VmmError};
-
-/// The kernel's command line: a console to log to, and an end instead of a wait when it panics. Nothing of the workload.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on";
+use super::vmm::{KERNEL_ARGUMENTS, Place, Saved, Vmm, VmmError};
 
 /// The name of the port, which the guest agent looks for.
 const PORT_NAME: &str = "hypercore.guest";

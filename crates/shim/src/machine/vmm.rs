@@ -18,6 +18,10 @@ pub(super) const STATE_FILE: &str = "state";
 /// Its memory, unless that is within the state.
 pub(super) const MEMORY_FILE: &str = "memory";
 
+/// The kernel's command line on every engine: a console to log to, and an end instead of a wait when it panics. Nothing
+/// of the workload.
+pub(super) const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on";
+
 /// A machine's own directory, and its sockets in it.
 #[derive(Debug, Clone)]
 pub(super) struct Place(PathBuf);
